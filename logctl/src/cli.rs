@@ -10,8 +10,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
+use crate::error::Error;
+use crate::output::Output;
 use crate::process::ProcessSpec;
 use crate::screen::{self, Screen};
 use crate::uapi::MAX_COUNT;
@@ -166,8 +169,9 @@ pub enum Command {
 
     /// Show the actions, the newest first. An action is all that one command did at once.
     Log {
-        /// Files and directories; otherwise the whole mount.
-        #[arg(value_name = "PATH")]
+        /// OP, A..B or @~N: actions, as `log` numbers them. Others are files and directories;
+        /// otherwise the whole mount.
+        #[arg(value_name = "OP|PATH")]
         paths: Vec<PathBuf>,
 
         /// How many to show.
@@ -220,18 +224,23 @@ pub enum Command {
     /// Take the last action back: all that one command did at once. Of a file, also a save that
     /// renamed a new file to the name, or its deletion. A second undo goes further back.
     Undo {
-        /// How many actions, and on which files or in which directories, if not the whole mount.
-        #[arg(value_name = "N|FILE")]
+        /// OP, A..B or @~N: the actions to take back, as `log` numbers them. Others are files and
+        /// directories: only what was done there.
+        #[arg(value_name = "OP|FILE")]
         files: Vec<PathBuf>,
 
         /// How.
         #[command(flatten)]
         options: Options,
+
+        /// How many of the newest actions; -3 is short for --count 3.
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MAX_COUNT))]
+        count: Option<u64>,
     },
 
     /// Take an undo back.
     Redo {
-        /// How many.
+        /// How many; -3 is the same as 3.
         #[arg(value_name = "N", default_value_t = 1)]
         count: usize,
 
@@ -377,7 +386,11 @@ impl Color {
 /// Rewrites `[OPTIONS] FILE VERB …` to `[OPTIONS] VERB FILE …`. A first word that is a command's
 /// name is one; a file of such a name can be called `./status`.
 pub fn normalize(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
-    let mut arguments: Vec<OsString> = arguments.into_iter().collect();
+    count_actions(verb_first(arguments.into_iter().collect()))
+}
+
+/// Rewrites `FILE VERB` to `VERB FILE`.
+fn verb_first(mut arguments: Vec<OsString>) -> Vec<OsString> {
     let Some(at) = first_word(&arguments) else {
         return arguments;
     };
@@ -396,6 +409,33 @@ pub fn normalize(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString>
         let file = arguments.remove(at + 1);
         let dashes = arguments.remove(at - 1);
         arguments.extend([dashes, file]);
+    }
+    arguments
+}
+
+/// Rewrites `undo -3` to `undo --count=3`, and `redo -3` to `redo 3`.
+fn count_actions(mut arguments: Vec<OsString>) -> Vec<OsString> {
+    let Some(at) = first_word(&arguments) else {
+        return arguments;
+    };
+    let before = match arguments.get(at).and_then(|verb| verb.to_str()) {
+        Some("undo") => "--count=",
+        Some("redo") => "",
+        _ => return arguments,
+    };
+    let mut is_value = false;
+    for word in arguments
+        .iter_mut()
+        .skip(1)
+        .take_while(|word| *word != "--")
+    {
+        let count = word.to_str().and_then(|word| word.strip_prefix('-'));
+        let is_number =
+            |text: &&str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        if let Some(count) = count.filter(is_number).filter(|_| !is_value) {
+            *word = format!("{before}{count}").into();
+        }
+        is_value = WITH_VALUE.iter().any(|option| *word == *option);
     }
     arguments
 }
@@ -462,8 +502,27 @@ fn wanted_color(arguments: &[OsString]) -> Option<Color> {
     None
 }
 
+/// The error for a word that is no command. clap's would propose the most similar one, also one that changes
+/// data.
+fn no_such_command(error: &clap::Error) -> Option<Error> {
+    match (error.kind(), error.get(ContextKind::InvalidSubcommand)) {
+        (ErrorKind::InvalidSubcommand, Some(ContextValue::String(name))) => {
+            let name = name.clone();
+            Some(Error::NoSuchCommand { name })
+        }
+        _ => None,
+    }
+}
+
 /// Prints help, the version or a usage error, which may quote `arguments`.
 pub fn answer(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
+    if let Some(error) = no_such_command(error) {
+        let color = wanted_color(arguments).unwrap_or_default().choice();
+        let (mut none, stderr) = (std::io::sink(), std::io::stderr());
+        let mut messages = anstream::AutoStream::new(stderr, color);
+        Output::new(&mut none, &mut messages, false).error(&error);
+        return ExitCode::from(error.exit_code());
+    }
     let is_plain = |word: &OsString| word.to_str().is_some_and(screen::is_plain);
     // Nothing is to be done where even this cannot be printed.
     let _ = if arguments.iter().all(is_plain) || !error.use_stderr() {

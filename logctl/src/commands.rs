@@ -17,7 +17,7 @@ mod undo;
 mod unified;
 mod versions;
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -33,7 +33,7 @@ use crate::mount::Mount;
 use crate::object::{File, Object};
 use crate::output::Output;
 use crate::uapi::{Revert, Status, VERSION};
-use context::{parse_operations, Context};
+use context::{named_operations, Context};
 use loggerfs_log::types::ObjectId;
 
 /// Runs the command that the command line names, and returns its exit code.
@@ -67,7 +67,7 @@ pub fn run(cli: &Cli) -> ExitCode {
 /// The path that messages about a command on a whole mount name.
 fn subject(cli: &Cli) -> PathBuf {
     let given = cli.command.files().iter();
-    let mut given = given.filter(|path| parse_operations(path.as_os_str()).is_none());
+    let mut given = given.filter(|path| named_operations(path).is_none());
     let path = cli.mount.as_ref().or_else(|| given.next());
     path.cloned().unwrap_or_else(|| ".".into())
 }
@@ -82,8 +82,7 @@ pub fn is_on_mount(command: &Command) -> bool {
             partial,
             ..
         } => {
-            let named =
-                |path: &PathBuf| parse_operations(path.as_os_str()).is_some() && !path.exists();
+            let named = |path: &PathBuf| named_operations(path).is_some();
             let any = !selection.is_empty() || selection.ops || *partial || options.dry_run;
             any || files.is_empty() || files.iter().any(named)
         }
@@ -109,6 +108,7 @@ fn on_mount(cli: &Cli, output: &mut Output<'_>) -> Result<(), Error> {
         users: Users::of(&passwd),
         me: Some(rustix::process::geteuid().as_raw()).filter(|uid| *uid != 0),
         has_own_pids: has_own_pids(),
+        confirm: &confirm,
     };
     let result = execute_on_mount(&cli.command, &mut context, output);
     // The message names the given path instead of the root that was found from there.
@@ -119,6 +119,21 @@ fn on_mount(cli: &Cli, output: &mut Output<'_>) -> Result<(), Error> {
         Error::Version { path } if path == mount.root => Error::Version { path: subject(cli) },
         error => error,
     })
+}
+
+/// Asks the user, on a terminal. Where nobody can be asked: yes.
+fn confirm(question: &str) -> bool {
+    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+        return true;
+    }
+    let mut messages = std::io::stderr();
+    // Without the question no answer means yes.
+    if write!(messages, "{question} [y/N] ").is_err() {
+        return false;
+    }
+    let mut answer = String::new();
+    let is_read = std::io::stdin().read_line(&mut answer).is_ok();
+    is_read && matches!(answer.trim(), "y" | "Y" | "yes")
 }
 
 /// Whether process numbers are those of the first PID namespace, which the log has.
@@ -163,10 +178,11 @@ pub fn execute_on_mount(
             selection,
         } => log::run(context, paths, *limit, selection, output),
         Command::Show { op } => log::show(context, op, output),
-        Command::Undo { files, options } => {
-            let (count, paths) = undo_words(files)?;
-            undo::undo(context, count, paths, *options, output)
-        }
+        Command::Undo {
+            files,
+            count,
+            options,
+        } => undo::undo(context, *count, files, *options, output),
         Command::Redo { count, options } => undo::redo(context, *count, *options, output),
         Command::Revert { .. } => revert_chosen(command, context, output),
         Command::Restore {
@@ -205,9 +221,7 @@ fn revert_chosen(
     let usage = |message: &str| Error::Usage {
         message: message.to_owned(),
     };
-    let is_named = files
-        .iter()
-        .any(|path| parse_operations(path.as_os_str()).is_some());
+    let is_named = files.iter().any(|path| named_operations(path).is_some());
     if selection.is_empty() && !is_named {
         if options.dry_run && !*partial && !files.is_empty() {
             return revert::try_newest(context, files, *count, *options, output);
@@ -220,22 +234,6 @@ fn revert_chosen(
         return Err(usage("--count and --flat go with files alone"));
     }
     revert::revert(context, files, selection, (*options, *partial), output)
-}
-
-/// How many actions, and which files, the words of `undo` mean: a number comes first, unless a file has
-/// that name.
-fn undo_words(words: &[PathBuf]) -> Result<(usize, &[PathBuf]), Error> {
-    let Some((first, rest)) = words.split_first() else {
-        return Ok((1, words));
-    };
-    let number = first.to_str().filter(|_| !first.exists());
-    match number.map(str::parse) {
-        Some(Ok(0)) => Err(Error::Usage {
-            message: "0 actions are none".into(),
-        }),
-        Some(Ok(count)) => Ok((count, rest)),
-        _ => Ok((1, words)),
-    }
 }
 
 /// The exit code for all files: the one they share, or that of a job done in part.

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use crate::actions::{Action, Changes};
 use crate::paths::Place;
 use crate::quote::{decoded, quote_bytes, word};
+use crate::screen::width_of;
 use crate::timeline::{Actor, Entry, Timeline};
 use loggerfs_log::line::Op;
 use loggerfs_log::types::Time;
@@ -71,11 +72,18 @@ pub fn command(actor: &Actor, writes: bool) -> String {
 
 /// Cuts a text for a table.
 pub fn cut(text: &str) -> String {
-    if text.chars().count() <= WIDEST {
+    if width_of(text) <= WIDEST {
         return text.to_owned();
     }
-    let kept: String = text.chars().take(WIDEST - 1).collect();
-    format!("{kept}…")
+    let mut end = 0;
+    for (at, c) in text.char_indices() {
+        let next = at + c.len_utf8();
+        if width_of(&text[..next]) >= WIDEST {
+            break;
+        }
+        end = next;
+    }
+    format!("{}…", &text[..end])
 }
 
 /// An action's command.
@@ -89,16 +97,26 @@ pub fn action_command(timeline: &Timeline, action: &Action) -> String {
     }
 }
 
-/// How long ago something was, or when, if that is long ago.
+/// How long ago something was; with the date, if that was on another day and not within the hour.
 pub fn when(time: Time, now: Timestamp, zone: &TimeZone) -> String {
     let seconds = now.as_second().saturating_sub(time.sec);
+    let (then, today) = (
+        local(time, zone),
+        local(
+            Time {
+                sec: now.as_second(),
+                nsec: 0,
+            },
+            zone,
+        ),
+    );
+    let is_today = then.get(..10) == today.get(..10);
     match seconds {
-        ..0 => local(time, zone),
+        ..0 => then,
         0..60 => format!("{seconds}s ago"),
         60..3600 => format!("{}m ago", seconds / 60),
-        3600..86_400 => format!("{}h ago", seconds / 3600),
-        86_400..604_800 => format!("{}d ago", seconds / 86_400),
-        _ => local(time, zone).chars().take(10).collect(),
+        3600..86_400 if is_today => format!("{}h ago", seconds / 3600),
+        _ => then.get(..16).unwrap_or(&then).to_owned(),
     }
 }
 

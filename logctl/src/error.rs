@@ -46,6 +46,11 @@ pub enum Error {
         /// The reason of the failure.
         errno: Errno,
     },
+    /// A word is no command.
+    NoSuchCommand {
+        /// The word.
+        name: String,
+    },
     /// The command line has no valid meaning.
     Usage {
         /// Why.
@@ -53,6 +58,11 @@ pub enum Error {
     },
     /// Nothing was found to be done.
     Nothing {
+        /// The explanation.
+        message: String,
+    },
+    /// A path is not there, and the history does not name it.
+    NoSuchName {
         /// The explanation.
         message: String,
     },
@@ -139,11 +149,11 @@ impl Error {
             },
             // The reader of the results closed the pipe.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
-            Self::Usage { .. } => 2,
-            Self::Several { .. } => 2,
+            Self::Usage { .. } | Self::Several { .. } | Self::NoSuchCommand { .. } => 2,
             Self::NotAsWanted { .. } => 3,
             Self::Conflicts { code, .. } => *code,
-            Self::Version { .. } | Self::Nothing { .. } | Self::Differs | Self::Output(_) => 1,
+            Self::Version { .. } | Self::Nothing { .. } | Self::NoSuchName { .. } => 1,
+            Self::Differs | Self::Output(_) => 1,
         }
     }
 
@@ -155,8 +165,9 @@ impl Error {
             Self::Version { .. } => "Version",
             Self::Refused(refusal) | Self::OldContent(refusal) => refusal.reason.as_str(),
             Self::System { .. } => "System",
-            Self::Usage { .. } => "Usage",
+            Self::Usage { .. } | Self::NoSuchCommand { .. } => "Usage",
             Self::Nothing { .. } => Reason::NothingLeft.as_str(),
+            Self::NoSuchName { .. } => "NoSuchName",
             Self::Several { .. } => "Several",
             Self::NotAsWanted { .. } => "NotAsWanted",
             Self::Conflicts { .. } => "Conflicts",
@@ -189,8 +200,11 @@ impl Error {
                 ..
             } => Some("unmount it, and mount it anew without `-o ro`.".into()),
             Self::Open { .. } | Self::Output(_) | Self::Differs | Self::Conflicts { .. } => None,
+            Self::NoSuchCommand { .. } => None,
             Self::Usage { .. } => Some("`logctl COMMAND --help` lists the arguments.".into()),
-            Self::Nothing { .. } => Some("`logctl log` lists the actions.".into()),
+            Self::Nothing { .. } | Self::NoSuchName { .. } => {
+                Some("`logctl log` lists the actions.".into())
+            }
             Self::Several { hint, .. } => Some(hint.clone()),
             Self::NotAsWanted { .. } => Some(
                 "`logctl undo` takes the restore back; `logctl log` lists the actions."
@@ -246,11 +260,17 @@ impl fmt::Display for Error {
                     None => Ok(()),
                 }
             }
+            Self::NoSuchCommand { name } => {
+                let name = quoted(Path::new(name));
+                write!(f, "there is no command {name}; `logctl help` lists all.")
+            }
             Self::System { path, doing, errno } => {
                 let (path, errno) = (quoted(path), describe(*errno));
                 write!(f, "cannot {doing} {path}: {errno}; nothing was changed")
             }
-            Self::Usage { message } | Self::NotAsWanted { message } => f.write_str(message),
+            Self::Usage { message }
+            | Self::NoSuchName { message }
+            | Self::NotAsWanted { message } => f.write_str(message),
             Self::Nothing { message } => write!(f, "{message}; nothing was changed"),
             Self::Several { message, .. } => write!(f, "{message}\nnothing was changed"),
             Self::Conflicts { path, .. } => {

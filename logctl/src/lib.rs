@@ -19,6 +19,7 @@ pub mod last_change;
 pub mod mount;
 pub mod object;
 pub mod old_content;
+pub mod operation_spec;
 pub mod output;
 pub mod pages;
 pub mod past_tree;

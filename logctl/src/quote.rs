@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use crate::screen::is_plain;
-use loggerfs_log::line::decode_percent;
+use loggerfs_log::line::{decode_percent, encode_percent};
 
 /// A path in quotes, in the syntax of a shell.
 pub fn quoted(path: &Path) -> String {
@@ -91,4 +91,12 @@ pub fn base64(bytes: &[u8]) -> String {
         }
     }
     text
+}
+
+/// A name in the form of lines.
+pub fn encoded(name: &[u8]) -> Vec<u8> {
+    let mut encoded = vec![0; 3 * name.len()];
+    let length = encode_percent(name, &mut encoded).unwrap_or(0);
+    encoded.truncate(length);
+    encoded
 }

@@ -12,6 +12,8 @@
 use std::borrow::Cow;
 use std::io::{self, Write};
 
+use unicode_width::UnicodeWidthStr;
+
 use icu_properties::props::{
     BinaryProperty, DefaultIgnorableCodePoint, EnumeratedProperty, GeneralCategory,
     GeneralCategoryGroup,
@@ -77,6 +79,12 @@ pub fn visible(text: &str) -> Cow<'_, str> {
         }
     }
     Cow::Owned(view)
+}
+
+/// How many columns of a terminal a text takes as it is printed: East Asian characters and emoji take two, marks
+/// none.
+pub fn width_of(text: &str) -> usize {
+    visible(text).width()
 }
 
 /// As [`visible`], for bytes of any kind: those that are no text as `\x9b`.

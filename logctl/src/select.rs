@@ -7,46 +7,14 @@ use std::path::{Path, PathBuf};
 
 use globset::{Glob, GlobMatcher};
 
-use crate::actions::{actions, is_on_names, visible, Action};
+use crate::actions::{actions, is_on_names, nanoseconds, visible, Action};
+use crate::operation_spec::{action_of, NamingError, OperationSpec};
 use crate::paths::{Paths, Place, Tree};
 use crate::process::{KnownProcess, ProcessSpec, ProcessTree, Processes, TreeRoot};
 use crate::quote::decoded;
 use crate::timeline::{Actor, Entry, Timeline};
 use loggerfs_log::line::{Op, Process};
 use loggerfs_log::types::{ObjectId, Time};
-
-/// Words that name operations.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum OperationSpec {
-    /// The action that the operation with this number belongs to.
-    One(u64),
-    /// So many actions back from the newest, which is 0.
-    Back(usize),
-    /// The actions with numbers from one to another.
-    Range(u64, u64),
-}
-
-impl OperationSpec {
-    /// Reads `1842`, `#1842`, `1842..1850`, `@`, `@-` or `@~3`; `None`: the word has another form.
-    pub fn parse(word: &str) -> Option<Self> {
-        let number = |text: &str| {
-            let digits = text.strip_prefix('#').unwrap_or(text);
-            let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-            plain.then(|| digits.parse::<u64>().ok()).flatten()
-        };
-        if let Some((first, last)) = word.split_once("..") {
-            return Some(Self::Range(number(first)?, number(last)?));
-        }
-        match word {
-            "@" => Some(Self::Back(0)),
-            "@-" => Some(Self::Back(1)),
-            _ => match word.strip_prefix("@~") {
-                Some(count) => count.parse().ok().map(Self::Back),
-                None => number(word).map(Self::One),
-            },
-        }
-    }
-}
 
 /// The conditions on operations. An empty field is no condition.
 #[derive(Clone, Debug, Default)]
@@ -111,8 +79,19 @@ pub struct SelectedOperations {
 pub enum SelectionError {
     /// Nothing is: why.
     Nothing(String),
+    /// A word has no meaning: why.
+    Usage(String),
     /// A number means several processes.
     Several(ProcessSpec, Vec<Candidate>),
+}
+
+impl From<NamingError> for SelectionError {
+    fn from(error: NamingError) -> Self {
+        match error {
+            NamingError::Nothing(message) => Self::Nothing(message),
+            NamingError::Usage(message) => Self::Usage(message),
+        }
+    }
 }
 
 /// One of several processes that a number may mean.
@@ -134,6 +113,21 @@ impl Filter {
     pub fn is_empty(&self) -> bool {
         let places = &self.places;
         self.is_anything() && places.is_empty()
+    }
+
+    /// Whether the oldest lines may be meant.
+    pub fn reaches_back(&self, timeline: &Timeline) -> bool {
+        let oldest = timeline.entries.last().map(|entry| nanoseconds(entry.time));
+        let is_older = |since: Time| oldest.is_some_and(|oldest| nanoseconds(since) < oldest);
+        let is_named = !self.ops.is_empty() || self.open.is_some() || self.last.is_some();
+        !is_named && self.since.is_none_or(is_older)
+    }
+
+    /// Whether all that is meant is older than the oldest line.
+    pub fn is_before(&self, timeline: &Timeline) -> bool {
+        let oldest = timeline.entries.last().map(|entry| nanoseconds(entry.time));
+        let is_older = |until: Time| oldest.is_some_and(|oldest| nanoseconds(until) < oldest);
+        self.until.is_some_and(is_older)
     }
 
     /// Whether no operation is left out, but for its place.
@@ -159,9 +153,7 @@ impl Filter {
         tree: &dyn Tree,
     ) -> Result<SelectedOperations, SelectionError> {
         let live = timeline.live(&|_| false);
-        let numbered = self
-            .numbered(timeline, &live)
-            .map_err(SelectionError::Nothing)?;
+        let numbered = self.numbered(timeline, &live)?;
         let open = self
             .opened(timeline, &live)
             .map_err(SelectionError::Nothing)?;
@@ -287,26 +279,14 @@ impl Filter {
         &self,
         timeline: &Timeline,
         live: &[usize],
-    ) -> Result<Option<BTreeSet<usize>>, String> {
+    ) -> Result<Option<BTreeSet<usize>>, NamingError> {
         if self.ops.is_empty() {
             return Ok(None);
         }
         let actions = actions(timeline, live);
         let mut found = BTreeSet::new();
         for ops in &self.ops {
-            let named = match self.is_raw {
-                true => operations_of(timeline, live, &actions, ops),
-                false => in_actions(timeline, &actions, ops),
-            };
-            if named.is_empty() {
-                return Err(match ops {
-                    OperationSpec::Range(first, last) => {
-                        format!("no live operation in {first}..{last}")
-                    }
-                    OperationSpec::One(seq) => format!("no live operation {seq}"),
-                    OperationSpec::Back(_) => "the history does not go back that far".into(),
-                });
-            }
+            let named = ops.find(timeline, live, &actions, self.is_raw)?;
             found.extend(named);
         }
         Ok(Some(found))
@@ -483,52 +463,6 @@ impl<'t> Related<'t> {
         } else {
             self.objects.extend(line.obj);
         }
-    }
-}
-
-/// The operations that numbers of operations name.
-fn operations_of(
-    timeline: &Timeline,
-    live: &[usize],
-    actions: &[Action],
-    ops: &OperationSpec,
-) -> Vec<usize> {
-    let (first, last) = match ops {
-        OperationSpec::One(seq) => (*seq, *seq),
-        OperationSpec::Range(first, last) => (*first, *last),
-        OperationSpec::Back(_) => return in_actions(timeline, actions, ops),
-    };
-    let within = |index: &usize| (first..=last).contains(&timeline.entries[*index].seq);
-    live.iter().copied().filter(within).collect()
-}
-
-/// The operations that numbers of actions name.
-fn in_actions(timeline: &Timeline, actions: &[Action], ops: &OperationSpec) -> Vec<usize> {
-    match ops {
-        OperationSpec::One(seq) => action_of(timeline, actions, *seq).to_vec(),
-        OperationSpec::Back(back) => {
-            let mut live: Vec<usize> = actions.iter().flat_map(|a| a.entries.clone()).collect();
-            live.sort_unstable();
-            let mut seen = visible(timeline, &live).into_iter();
-            seen.nth(*back).map_or_else(Vec::new, |a| a.entries)
-        }
-        OperationSpec::Range(first, last) => {
-            let within = |action: &&Action| (first..=last).contains(&&action.newest(timeline).seq);
-            let named = actions.iter().filter(within);
-            named
-                .flat_map(|action| action.entries.iter().copied())
-                .collect()
-        }
-    }
-}
-
-/// The operations of the action that one with this number belongs to.
-fn action_of<'a>(timeline: &Timeline, actions: &'a [Action], seq: u64) -> &'a [usize] {
-    let index = timeline.find(seq);
-    let has = |action: &&Action| index.is_some_and(|index| action.entries.contains(&index));
-    match actions.iter().find(has) {
-        Some(action) => &action.entries,
-        None => &[],
     }
 }
 

@@ -137,6 +137,8 @@ pub struct Timeline {
     /// The segment to be read next; `None`: from the newest one on.
     next: Option<u64>,
     is_whole: bool,
+    /// Whether older lines were dropped to free space.
+    is_trimmed: bool,
     /// Whether lines of a directory's chain that are not the caller's are left out.
     pub is_partial: bool,
 }
@@ -162,6 +164,11 @@ impl Timeline {
         self.is_whole
     }
 
+    /// The oldest line, if older ones were dropped to free space.
+    pub fn oldest_kept(&self) -> Option<&Entry> {
+        self.entries.last().filter(|_| self.is_trimmed)
+    }
+
     /// Reads the next older segment. False: there is none.
     pub fn extend(&mut self, object: &mut dyn Object) -> Result<bool, Errno> {
         if self.is_whole {
@@ -175,8 +182,7 @@ impl Timeline {
         };
         let mut lines = Vec::new();
         match fetch(object, &mut request, &mut lines) {
-            // Older lines were dropped to free space.
-            Err(Errno::NODATA) if first != 0 => self.is_whole = true,
+            Err(Errno::NODATA) if first != 0 => (self.is_whole, self.is_trimmed) = (true, true),
             fetched => fetched?,
         }
         if request.previous >= request.segment && !self.is_whole {
@@ -185,6 +191,7 @@ impl Timeline {
         self.take_in(request.segment, lines);
         self.next = Some(request.previous);
         self.is_whole |= request.previous == 0;
+        self.is_trimmed |= request.previous == 0 && request.segment > 1;
         Ok(true)
     }
 
@@ -403,6 +410,14 @@ impl Timeline {
         let mut entries = self.entries.iter();
         let last = entries.find(|entry| nanoseconds(entry.time) < nanoseconds(time));
         last.map_or(0, |entry| entry.seq)
+    }
+
+    /// Whether an operation gave or took this name, in the form of lines, anywhere.
+    pub fn has_name(&self, name: &[u8]) -> bool {
+        self.entries.iter().any(|entry| {
+            let line = entry.line();
+            line.name == Some(name) || line.to == Some(name)
+        })
     }
 
     /// The index of the line with a number.

@@ -78,6 +78,13 @@ fn the_old_form_is_rewritten() {
         ("- readlog", "readlog -"),
         ("-m /mnt f revert", "-m /mnt revert f"),
         ("--mount /mnt log", "--mount /mnt log"),
+        ("undo -26", "undo --count=26"),
+        ("undo -3 f -n", "undo --count=3 f -n"),
+        ("f undo -3", "undo f --count=3"),
+        ("undo -- -26", "undo -- -26"),
+        ("undo -m -26", "undo -m -26"),
+        ("redo -2 --force", "redo 2 --force"),
+        ("log -n -3", "log -n -3"),
     ];
     for (given, expected) in cases {
         assert_eq!(normalized(given), expected, "{given}");
@@ -128,6 +135,24 @@ fn usage_errors_exit_with_2() {
         assert_eq!(output.status.code(), Some(2), "{words:?}");
         assert_eq!(stdout(&output), "", "{words:?}");
         assert!(!stderr(&output).is_empty(), "{words:?}");
+    }
+}
+
+/// No other command is proposed: it might change data.
+#[test]
+fn an_unknown_command_is_named_and_no_other() {
+    for (words, name) in [
+        (&["run"][..], "'run'"),
+        (&["rever"], "'rever'"),
+        (&["undo2", "--json"], "'undo2'"),
+        (&["help", "und"], "'und'"),
+        (&["Cargo.toml"], "'Cargo.toml'"),
+        (&["a\u{1b}[2J"], r"$'a\x1b[2J'"),
+    ] {
+        let output = logctl(words);
+        let expected = format!("error: there is no command {name}; `logctl help` lists all.\n");
+        assert_eq!(stderr(&output), expected, "{words:?}");
+        assert_eq!((output.status.code(), stdout(&output)), (Some(2), ""));
     }
 }
 

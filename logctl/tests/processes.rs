@@ -284,7 +284,7 @@ fn a_clock_that_is_set_back_joins_nothing() {
     let files = Files::of(&[]);
     let (_, said, _) = run(&mut kernel, &files, "log --json");
     assert_eq!(said.lines().count(), 3, "{said}");
-    let (code, _, complaint) = run(&mut kernel, &files, "undo 2");
+    let (code, _, complaint) = run(&mut kernel, &files, "undo -2");
     assert_eq!(code, 0, "{complaint}");
     assert_eq!(kernel.asked.pop().unwrap().1, [5, 4, 3]);
     // Times mean those that were last: a and b came before the clock was set.

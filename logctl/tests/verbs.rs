@@ -88,7 +88,7 @@ fn undo_walks_back_and_redo_forth() {
         (0, "Undid 8 \"bash (redirect)\": build.log is gone.\n")
     );
     assert_eq!(complaint, "Hint: `logctl redo` takes the undo back.\n");
-    let (_, said, _) = run(&mut kernel, &files, "undo 2");
+    let (_, said, _) = run(&mut kernel, &files, "undo -2");
     let expected = "Undid 6 \"vim notes\": notes is as it was before.\n\
         Undid 5 \"rm -rf src\": 2 files and 1 directory are back.\n";
     assert_eq!(said, expected);
@@ -114,7 +114,7 @@ fn undo_walks_back_and_redo_forth() {
         complaint.contains("there is no undo to be taken back"),
         "{complaint}"
     );
-    let (code, _, complaint) = run(&mut kernel, &files, "undo 9");
+    let (code, _, complaint) = run(&mut kernel, &files, "undo -9");
     assert_eq!(code, 1);
     assert!(
         complaint.contains("only 4 actions are left to undo"),
@@ -171,7 +171,7 @@ fn a_revert_is_an_operation_that_undo_takes_back() {
     assert_eq!(live(&mut kernel), [8, 7, 6, 5, 4, 3, 2, 1]);
     // Two steps back: past the revert, and past the operations that it had taken back.
     run(&mut kernel, &files, "redo");
-    run(&mut kernel, &files, "undo 3");
+    run(&mut kernel, &files, "undo -3");
     assert_eq!(live(&mut kernel), [5, 4, 3, 2, 1]);
 }
 
@@ -275,7 +275,7 @@ fn what_is_refused_for_an_object_is_left_out_for_all_of_it() {
     for reason in Reason::ALL {
         let (mut kernel, files) = history();
         kernel.conflicts.insert(6, (7, *reason));
-        let (code, said, complaint) = run(&mut kernel, &files, "undo 2");
+        let (code, said, complaint) = run(&mut kernel, &files, "undo -2");
         assert!(matches!(code, 1 | 4 | 11), "{code} {said}{complaint}");
         assert!(complaint.starts_with("1 conflict among 3 operations; nothing changed.\n"));
     }
@@ -369,7 +369,7 @@ fn undo_of_a_file_takes_the_save_back_by_its_very_lines() {
     let (_, said, _) = run(&mut kernel, &files, "redo");
     assert_eq!(said, "Did again 4 \"sed -i f\": ~1 file  f.\n");
     // And the operations before that, at once.
-    run(&mut kernel, &files, "undo 2 /m/f");
+    run(&mut kernel, &files, "undo -2 /m/f");
     assert_eq!(kernel.asked.last().unwrap(), &(WALK, vec![4, 3, 2, 1]));
     let (code, _, complaint) = run(&mut kernel, &files, "undo /m/f");
     assert_eq!(code, 1, "{complaint}");
@@ -379,7 +379,7 @@ fn undo_of_a_file_takes_the_save_back_by_its_very_lines() {
 fn a_removed_tree_comes_back_with_what_the_same_process_removed() {
     let (mut kernel, files) = history();
     // By the name of the removed file.
-    run(&mut kernel, &files, "undo 1");
+    run(&mut kernel, &files, "undo -1");
     let (code, said, complaint) = run(&mut kernel, &files, "undo /m/src");
     assert_eq!(code, 0, "{complaint}");
     assert_eq!(kernel.asked[1], (WALK, vec![5, 4, 3]));
@@ -420,7 +420,7 @@ fn every_command_has_json() {
         ("log", "log --ops"),
         ("show", "show"),
         ("undo", "undo"),
-        ("undo", "undo 99"),
+        ("undo", "undo -99"),
         ("redo", "redo"),
         ("revert", "revert 5"),
         ("revert", "revert --last 1 -n"),

@@ -53,7 +53,7 @@ fn find(
     if let Some(at) = at {
         let usage = |message| Error::Usage { message };
         let revision = Revision::parse(at, &context.now).map_err(usage)?;
-        let cut = cut(&timeline, revision, at)?;
+        let cut = cut(&timeline, revision, at, context)?;
         let found = tree(cut).object(&place)?;
         let nothing = || Error::Nothing {
             message: format!(

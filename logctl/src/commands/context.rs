@@ -2,7 +2,6 @@
 
 //! The context of commands on a whole mount: the mount, its users, and the time.
 
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use jiff::Zoned;
@@ -13,10 +12,12 @@ use crate::describe::{command, cut, local, Users};
 use crate::error::{Error, Refusal};
 use crate::mount::absolute;
 use crate::object::Object;
-use crate::paths::Tree;
+use crate::operation_spec::OperationSpec;
+use crate::paths::{PathState, Tree};
 use crate::process::{name, KnownProcess, ProcessSpec};
+use crate::quote::{encoded, quoted, word};
 use crate::revision::time;
-use crate::select::{glob, relative, Filter, OperationSpec, SelectionError};
+use crate::select::{glob, relative, Filter, SelectionError};
 use crate::timeline::Timeline;
 use crate::uapi::Reason;
 use loggerfs_log::types::ObjectId;
@@ -39,6 +40,8 @@ pub struct Context<'s> {
     pub me: Option<u32>,
     /// Whether processes have the numbers here that they have in the log: those of the first PID namespace.
     pub has_own_pids: bool,
+    /// Asks the user whether to go on.
+    pub confirm: &'s dyn Fn(&str) -> bool,
 }
 
 impl Context<'_> {
@@ -102,9 +105,9 @@ impl Context<'_> {
             filter.path = Some(glob(pattern).map_err(|error| usage(error.to_string()))?);
         }
         for path in words {
-            match parse_operations(path.as_os_str()) {
-                Some(ops) if !path.exists() => filter.ops.push(ops),
-                _ => filter.places.push(self.place(path)?),
+            match named_operations(path) {
+                Some(ops) => filter.ops.push(ops),
+                None => filter.places.push(self.place(path)?),
             }
         }
         Ok(filter)
@@ -136,6 +139,7 @@ impl Context<'_> {
     pub fn selection_error(&self, selection_error: SelectionError) -> Error {
         let (number, all) = match selection_error {
             SelectionError::Nothing(message) => return Error::Nothing { message },
+            SelectionError::Usage(message) => return Error::Usage { message },
             SelectionError::Several(number, all) => (number, all),
         };
         let pid = number.pid;
@@ -162,6 +166,34 @@ impl Context<'_> {
         }
     }
 
+    /// Checks that each of these places, relative to the root, is there or is named by a line.
+    pub fn check_names(&self, timeline: &Timeline, places: &[PathBuf]) -> Result<(), Error> {
+        let Some(unknown) = places.iter().find(|place| self.is_unknown(timeline, place)) else {
+            return Ok(());
+        };
+        let (root, name) = (word(&self.root), quoted(unknown));
+        let since = self.beginning(timeline);
+        let since = since.map_or_else(String::new, |since| format!(" since {since}"));
+        let message = format!("nothing in {root} is or was called {name}{since}");
+        Err(Error::NoSuchName { message })
+    }
+
+    /// Whether nothing is there, and no line has the name of the topmost directory that is missing: names
+    /// below that one may have been of another time.
+    fn is_unknown(&self, timeline: &Timeline, place: &Path) -> bool {
+        let is_gone = |path: &&Path| self.tree.look(path) == PathState::Gone;
+        let missing = place.ancestors().take_while(is_gone).last();
+        let name = missing.and_then(Path::file_name);
+        name.is_some_and(|name| !timeline.has_name(&encoded(name.as_encoded_bytes())))
+    }
+
+    /// Since when there is a history, if older lines were dropped: `2026-11-20 14:05:03 (op 9)`.
+    pub fn beginning(&self, timeline: &Timeline) -> Option<String> {
+        let oldest = timeline.oldest_kept()?;
+        let time = local(oldest.time, self.now.time_zone());
+        Some(format!("{time} (op {})", oldest.seq))
+    }
+
     /// A process with its start time, user and command.
     pub fn process(&self, known: &KnownProcess) -> String {
         let start = local(known.process.start, self.now.time_zone());
@@ -174,7 +206,8 @@ impl Context<'_> {
     }
 }
 
-/// The operations that a word names.
-pub fn parse_operations(word: &OsStr) -> Option<OperationSpec> {
-    word.to_str().and_then(OperationSpec::parse)
+/// The operations that a word names, unless a file has that name.
+pub fn named_operations(word: &Path) -> Option<OperationSpec> {
+    let named = word.to_str().and_then(OperationSpec::parse)?;
+    word.symlink_metadata().is_err().then_some(named)
 }

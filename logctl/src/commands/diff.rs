@@ -97,7 +97,7 @@ fn span<'w>(
     if let Some((from, to)) = text.split_once("..") {
         let point = |text: &str| -> Result<u64, Error> {
             let revision = Revision::parse(text, &context.now).map_err(usage)?;
-            cut(timeline, revision, text)
+            cut(timeline, revision, text, context)
         };
         let to = match to {
             "" => newest(timeline),
@@ -111,6 +111,7 @@ fn span<'w>(
                 timeline,
                 Revision::parse(text, &context.now).map_err(usage)?,
                 text,
+                context,
             )?;
             Ok((Span::between(timeline, from, newest(timeline))?, rest))
         }

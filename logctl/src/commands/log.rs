@@ -16,7 +16,8 @@ use crate::output::Output;
 use crate::paths::{Paths, Place};
 use crate::process::{name, KnownProcess};
 use crate::revision::Revision;
-use crate::select::SelectedOperations;
+use crate::screen::width_of;
+use crate::select::{Filter, SelectedOperations};
 use crate::timeline::Timeline;
 
 use super::context::Context;
@@ -130,6 +131,7 @@ pub fn run(
         Some(limit) if filter.is_empty() && !selection.ops => newest(context, limit)?,
         _ => {
             let timeline = context.whole()?;
+            context.check_names(&timeline, &filter.places)?;
             let chosen = filter.choose(&timeline, context.tree);
             let SelectedOperations {
                 actions, uncertain, ..
@@ -139,10 +141,12 @@ pub fn run(
         }
     };
     let head = newest_number(&timeline);
+    let end = end(&timeline, &all, (limit, selection.ops), &filter, context);
     let view: Vec<Action> = all.into_iter().take(limit.unwrap_or(usize::MAX)).collect();
     let view = View::new(timeline, view, context);
     if selection.ops {
-        return print_operations(&view, context, limit, output);
+        print_operations(&view, context, limit, output)?;
+        return print_end(end, output);
     }
     if output.json {
         for action in &view.actions {
@@ -150,7 +154,49 @@ pub fn run(
         }
         return Ok(());
     }
-    print_table(&view, head, context, output)
+    match end {
+        // The end says why.
+        Some(_) if view.actions.is_empty() => {}
+        _ => print_table(&view, head, context, output)?,
+    }
+    print_end(end, output)
+}
+
+/// The last line of a log that ends because older history was dropped.
+fn end(
+    timeline: &Timeline,
+    all: &[Action],
+    (limit, is_ops): (Option<usize>, bool),
+    filter: &Filter,
+    context: &Context<'_>,
+) -> Option<String> {
+    let total = match is_ops {
+        true => all.iter().map(|action| action.entries.len()).sum(),
+        false => all.len(),
+    };
+    let is_cut = limit.is_some_and(|limit| limit < total);
+    if is_cut || !timeline.is_whole() || !filter.reaches_back(timeline) {
+        return None;
+    }
+    let since = context.beginning(timeline)?;
+    Some(match total {
+        0 if filter.is_before(timeline) => format!(
+            "The history begins later, at {since}: older operations were dropped to free space."
+        ),
+        0 => {
+            format!("Nothing was done since {since}; older operations were dropped to free space.")
+        }
+        _ => format!(
+            "  … older operations were dropped to free space: the history begins at {since}."
+        ),
+    })
+}
+
+fn print_end(end: Option<String>, output: &mut Output<'_>) -> Result<(), Error> {
+    match end {
+        Some(end) if !output.json => output.text(&format!("{end}\n")),
+        _ => Ok(()),
+    }
 }
 
 /// Names processes that may belong to a tree.
@@ -226,7 +272,7 @@ pub fn table<const N: usize>(rows: &[[String; N]]) -> String {
     let mut widths = [1; N];
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
+            *width = (*width).max(width_of(cell));
         }
     }
     let mut text = String::new();
@@ -237,7 +283,7 @@ pub fn table<const N: usize>(rows: &[[String; N]]) -> String {
                 line.push_str(cell);
                 continue;
             }
-            let padding = width - cell.chars().count() + if at == 0 { 1 } else { 2 };
+            let padding = width - width_of(cell) + if at == 0 { 1 } else { 2 };
             line.push_str(cell);
             line.extend(std::iter::repeat_n(' ', padding));
         }

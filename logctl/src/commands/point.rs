@@ -11,10 +11,15 @@ use crate::timeline::Timeline;
 use super::context::Context;
 
 /// The number of the last line that was written at a point, which the history must reach back to.
-pub fn cut(timeline: &Timeline, revision: Revision, to: &str) -> Result<u64, Error> {
+pub fn cut(
+    timeline: &Timeline,
+    revision: Revision,
+    to: &str,
+    context: &Context<'_>,
+) -> Result<u64, Error> {
     let usage = |message: String| Error::Usage { message };
     let newest = timeline.entries.first().map_or(0, |entry| entry.seq);
-    let oldest = timeline.entries.last().filter(|entry| entry.at.segment > 1);
+    let oldest = timeline.oldest_kept();
     let cut = match revision {
         Revision::Op(seq) if seq > newest => {
             return Err(usage(format!("operation {seq} is still to come")));
@@ -39,8 +44,9 @@ pub fn cut(timeline: &Timeline, revision: Revision, to: &str) -> Result<u64, Err
     match oldest {
         Some(oldest) if cut < oldest.seq => Err(Error::Nothing {
             message: format!(
-                "{to} is older than the oldest operation in the history, op {}",
-                oldest.seq
+                "{to} is older than the history, which begins at {}: older operations were dropped to \
+                 free space",
+                context.beginning(timeline).unwrap_or_default()
             ),
         }),
         _ => Ok(cut),

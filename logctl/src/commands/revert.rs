@@ -11,6 +11,7 @@ use crate::cli::{Options, Selection};
 use crate::describe::count;
 use crate::error::{Error, Refusal};
 use crate::group::{ask_partly, ask_searching, operations, GroupReply, LeftOut};
+use crate::operation_spec::OperationSpec;
 use crate::output::Output;
 use crate::paths::PathState;
 use crate::process::name;
@@ -22,7 +23,7 @@ use crate::timeline::Timeline;
 use crate::uapi::{Conflict, Reason, RevertGroup};
 use crate::verify::{verify, Comparison};
 
-use super::context::Context;
+use super::context::{named_operations, Context};
 use super::log::{warn_uncertain, View};
 use super::point::{cut, described};
 use super::report::{refused, Report};
@@ -125,6 +126,7 @@ pub fn revert(
 ) -> Result<(), Error> {
     let filter = context.filter(selection, words)?;
     let timeline = context.whole()?;
+    context.check_names(&timeline, &filter.places)?;
     let chosen = filter.choose(&timeline, context.tree);
     let chosen = chosen.map_err(|selection_error| context.selection_error(selection_error))?;
     if chosen.entries.is_empty() {
@@ -207,10 +209,16 @@ pub fn restore(
     output: &mut Output<'_>,
 ) -> Result<(), Error> {
     let revision = Revision::parse(to, &context.now).map_err(|message| Error::Usage { message })?;
+    if let Some(range) = paths.iter().find(|path| is_range(path)) {
+        let range = quoted(range);
+        let message = format!("{range} is a range of operations: --to takes one point");
+        return Err(Error::Usage { message });
+    }
     let timeline = context.whole()?;
-    let cut = cut(&timeline, revision, to)?;
     let places = paths.iter().map(|path| context.place(path));
     let places = places.collect::<Result<Vec<_>, _>>()?;
+    context.check_names(&timeline, &places)?;
+    let cut = cut(&timeline, revision, to, context)?;
     let what = match paths {
         [] => "the mount".to_owned(),
         [one] => quoted(one),
@@ -246,6 +254,11 @@ pub fn restore(
         output.hint("`logctl undo` takes that back.");
     }
     Ok(())
+}
+
+/// Whether a word is a range of operations, and not a file.
+fn is_range(word: &Path) -> bool {
+    matches!(named_operations(word), Some(OperationSpec::Range(..)))
 }
 
 /// The difference between the present and the wanted state.

@@ -8,59 +8,52 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 
 use crate::actions::{actions, visible, Action};
-use crate::cli::Options;
+use crate::cli::{Options, Selection};
 use crate::error::{Error, Refusal};
 use crate::group::{ask, ask_searching, operations, GroupReply, LeftOut};
 use crate::last_change::{concerns, last_change, LastChange};
 use crate::output::Output;
 use crate::paths::{Paths, Place};
+use crate::quote::encoded;
 use crate::save::displaced;
 use crate::select::Related;
 use crate::timeline::Timeline;
 use crate::uapi::{Reason, RevertGroup};
-use loggerfs_log::line::{encode_percent, Line, Op};
+use loggerfs_log::line::{Line, Op};
 use loggerfs_log::plan::{RedoStep, RedoWalk};
 use loggerfs_log::types::ObjectId;
 
-use super::context::Context;
+use super::context::{named_operations, Context};
 use super::log::{newest_matching, View};
 use super::report::{refused, Report};
 use super::revert::{flags, request};
 
-/// Takes back the newest actions of the mount, or of each of several paths.
+/// So many actions are taken back without a question.
+const UNASKED: usize = 10;
+
+/// Takes back the newest actions of the mount, or of each of several paths, or the actions that words name.
 pub fn undo(
     context: &mut Context<'_>,
-    count: usize,
-    paths: &[PathBuf],
+    count: Option<u64>,
+    words: &[PathBuf],
     options: Options,
     output: &mut Output<'_>,
 ) -> Result<(), Error> {
     let request_options = (options, RevertGroup::WALK, false);
     let mut staying = Vec::new();
-    let (timeline, chosen) = if paths.is_empty() {
-        let me = context.me;
-        let is_mine =
-            |timeline: &Timeline, index: usize| timeline.concerns(&timeline.entries[index], me);
-        let (mut timeline, found) = newest_matching(context, count, &is_mine)?;
-        let has_reverts = |action: &Action| action.newest(&timeline).group().is_some();
-        if found.iter().take(count).any(has_reverts) {
-            // Operations that these reverts took back become live again, at any age.
-            timeline = context.whole()?;
-        }
-        let mut choice = UndoSelection::new(&timeline, context.me);
-        choice.newest_actions(count)?;
-        let chosen = choice.chosen;
-        without_staying(context, count, (timeline, chosen), options, &mut staying)?
-    } else {
-        let timeline = context.whole()?;
-        let mut choice = UndoSelection::new(&timeline, context.me);
-        for path in paths {
-            for _ in 0..count {
-                choice.last_done_to(path, context)?;
+    let is_named = words.iter().any(|word| named_operations(word).is_some());
+    let (timeline, chosen) = match count {
+        Some(_) if is_named => return Err(not_both()),
+        None if is_named => named(context, words)?,
+        _ => {
+            let count = count.map_or(1, |count| usize::try_from(count).unwrap_or(usize::MAX));
+            let found = newest(context, (count, words), options, &mut staying)?;
+            let all = count.saturating_mul(words.len().max(1));
+            if all > UNASKED && !options.dry_run {
+                confirm(context, all)?;
             }
+            found
         }
-        let chosen = choice.chosen;
-        (timeline, chosen)
     };
     let mut chosen: Vec<usize> = chosen.into_iter().collect();
     chosen.sort_unstable();
@@ -74,6 +67,85 @@ pub fn undo(
         output.hint("`logctl redo` takes the undo back.");
     }
     Ok(())
+}
+
+/// Asks whether so many actions are meant.
+fn confirm(context: &Context<'_>, count: usize) -> Result<(), Error> {
+    let question = format!("This takes {count} actions back. Go on?");
+    if (context.confirm)(&question) {
+        return Ok(());
+    }
+    let message = "not confirmed".to_owned();
+    Err(Error::Nothing { message })
+}
+
+/// The error for a number of actions beside an action's number.
+fn not_both() -> Error {
+    let message = "-N counts the newest actions: it does not go with an operation's number".into();
+    Error::Usage { message }
+}
+
+/// The operations of the actions that words name; with paths, those of them there.
+fn named(
+    context: &mut Context<'_>,
+    words: &[PathBuf],
+) -> Result<(Timeline, HashSet<usize>), Error> {
+    let filter = context.filter(&Selection::default(), words)?;
+    let timeline = context.whole()?;
+    context.check_names(&timeline, &filter.places)?;
+    let chosen = filter.choose(&timeline, context.tree);
+    let chosen = chosen.map_err(|selection_error| context.selection_error(selection_error));
+    // A number once counted.
+    let number = words
+        .first()
+        .and_then(|word| word.to_str()?.parse::<u64>().ok());
+    let chosen = chosen.map_err(|error| match (error, number) {
+        (Error::Nothing { message }, Some(number)) => Error::Nothing {
+            message: format!("{message} (`undo -{number}` counts actions)"),
+        },
+        (error, _) => error,
+    })?;
+    if chosen.entries.is_empty() {
+        let message = "no live operation matches".to_owned();
+        return Err(Error::Nothing { message });
+    }
+    Ok((timeline, chosen.entries.into_iter().collect()))
+}
+
+/// The operations of the newest actions of the mount, or of each of several paths.
+fn newest(
+    context: &mut Context<'_>,
+    (count, paths): (usize, &[PathBuf]),
+    options: Options,
+    staying: &mut Vec<u64>,
+) -> Result<(Timeline, HashSet<usize>), Error> {
+    if paths.is_empty() {
+        let me = context.me;
+        let is_mine =
+            |timeline: &Timeline, index: usize| timeline.concerns(&timeline.entries[index], me);
+        let (mut timeline, found) = newest_matching(context, count, &is_mine)?;
+        let has_reverts = |action: &Action| action.newest(&timeline).group().is_some();
+        if found.iter().take(count).any(has_reverts) {
+            // Operations that these reverts took back become live again, at any age.
+            timeline = context.whole()?;
+        }
+        let mut choice = UndoSelection::new(&timeline, context.me);
+        choice.newest_actions(count)?;
+        let chosen = choice.chosen;
+        without_staying(context, count, (timeline, chosen), options, staying)
+    } else {
+        let timeline = context.whole()?;
+        let places = paths.iter().map(|path| context.place(path));
+        context.check_names(&timeline, &places.collect::<Result<Vec<_>, _>>()?)?;
+        let mut choice = UndoSelection::new(&timeline, context.me);
+        for path in paths {
+            for _ in 0..count {
+                choice.last_done_to(path, context)?;
+            }
+        }
+        let chosen = choice.chosen;
+        Ok((timeline, chosen))
+    }
 }
 
 /// Goes on to the next older action where all that was chosen are directories that were made and are not
@@ -321,13 +393,6 @@ impl<'t> UndoSelection<'t> {
         }
         entries
     }
-}
-
-fn encoded(name: &[u8]) -> Vec<u8> {
-    let mut encoded = vec![0; 3 * name.len()];
-    let length = encode_percent(name, &mut encoded).unwrap_or(0);
-    encoded.truncate(length);
-    encoded
 }
 
 fn refusal(path: &Path, reason: Reason, op: Option<u64>) -> Error {

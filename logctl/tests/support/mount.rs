@@ -17,7 +17,7 @@ use logctl::commands::{conclude, execute_on_mount};
 use logctl::describe::Users;
 use logctl::object::Object;
 use logctl::output::Output;
-use logctl::paths::Tree;
+use logctl::paths::{PathState, Tree};
 use logctl::timeline::Timeline;
 use logctl::uapi::{
     Conflict, Operation, ReadHistory, ReadLog, ReadPast, Reason, Revert, RevertGroup, Status,
@@ -51,6 +51,10 @@ pub struct Kernel {
     pub room: usize,
     /// The contents of each inode, each with the number of the operation that made it, the oldest first.
     pub contents: HashMap<u64, Vec<(u64, Vec<u8>)>>,
+    /// Segments up to this one were dropped.
+    pub dropped: u64,
+    /// Whether the oldest one that is left names one before it.
+    pub names_dropped: bool,
     /// Whether logctl runs in a PID namespace of its own.
     pub is_contained: bool,
 }
@@ -176,6 +180,9 @@ impl Object for Kernel {
         if request.segment == 0 {
             request.segment = self.segments.len() as u64;
         }
+        if request.segment <= self.dropped {
+            return Err(Errno::NODATA);
+        }
         let lines = &self.segments[request.segment as usize - 1];
         let mut filled = Vec::new();
         let from = request.offset;
@@ -193,6 +200,9 @@ impl Object for Kernel {
         buffer[..filled.len()].copy_from_slice(&filled);
         request.used = filled.len() as u32;
         request.previous = request.segment - 1;
+        if request.previous <= self.dropped && !self.names_dropped {
+            request.previous = 0;
+        }
         Ok(())
     }
 
@@ -304,6 +314,12 @@ pub struct Files {
     pub objects: BTreeMap<PathBuf, ObjectId>,
     /// The inode numbers that were searched for.
     pub wanted: RefCell<HashSet<u64>>,
+    /// What the user was asked.
+    pub questions: RefCell<Vec<String>>,
+    /// Whether it is known which files are not there.
+    pub is_looking: bool,
+    /// Whether the user says no.
+    pub declines: bool,
 }
 
 impl Files {
@@ -328,6 +344,15 @@ impl Files {
 impl Tree for Files {
     fn root(&self) -> u64 {
         1
+    }
+
+    fn look(&self, path: &Path) -> PathState {
+        let found = self.objects.get(path);
+        match found.map(|id| id.inode) {
+            _ if !self.is_looking => PathState::Unknown,
+            Some(inode) => PathState::There { inode, size: None },
+            None => PathState::Gone,
+        }
     }
 
     fn find(&self, wanted: &HashSet<u64>) -> HashMap<u64, PathBuf> {
@@ -364,8 +389,13 @@ pub fn run(kernel: &mut Kernel, files: &Files, words: &str) -> (u8, String, Stri
     let mut output = Output::new(&mut results, &mut stripped, cli.json);
     let identify = |path: &Path| Ok(files.objects.get(path).copied());
     let has_own_pids = !kernel.is_contained;
+    let confirm = |question: &str| {
+        files.questions.borrow_mut().push(question.to_owned());
+        !files.declines
+    };
     let mut context = Context {
         has_own_pids,
+        confirm: &confirm,
         object: kernel,
         tree: files,
         identify: &identify,

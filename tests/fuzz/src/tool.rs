@@ -254,6 +254,7 @@ fn execute_somewhere(
         users: Users::of("root:x:0:0"),
         me: None,
         has_own_pids: true,
+        confirm: &|_| true,
     };
     execute_on_mount(command, &mut context, output)
 }
@@ -291,6 +292,7 @@ fn mount_command(u: &mut Unstructured<'_>) -> Result<Command> {
         },
         2 => Command::Undo {
             files: vec![word(u)?],
+            count: u.ratio(1, 2)?.then_some(2),
             options,
         },
         3 => Command::Redo { count: 2, options },

@@ -175,7 +175,7 @@ fn bind_mount(w: &mut Fixture) -> Outcome {
     check!(text.contains("write"), "not even its own: {text}");
     let before = w.sh("ls -lR private; cat private/*")?;
     for line in [
-        "logctl undo 50",
+        "logctl undo -50",
         "logctl revert --by bash --partial",
         "logctl undo --all",
     ] {
@@ -302,7 +302,7 @@ fn in_namespace(w: &mut Fixture) -> Outcome {
     w.sh("mkdir -m 777 d; echo secret > d/f; chmod 644 d/f; echo mine > d/g; chown 2000:2000 d/g")?;
     w.sh("echo x > d/f; echo x > d/g; rm d/f")?;
     let inside = "unshare --user --map-root-user --mount bash -uc \"logctl log --ops --json; \
-        logctl undo 20; logctl revert --by bash --partial; ls d\"";
+        logctl undo -20; logctl revert --by bash --partial; ls d\"";
     let (_, text) = said(w, ANA, inside)?;
     check!(!w.path("d/f").exists(), "root's file came back: {text}");
     check!(text.contains("d/g"), "not even the own file: {text}");

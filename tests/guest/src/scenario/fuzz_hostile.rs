@@ -177,7 +177,7 @@ fn work(w: &Fixture, random: &mut Random, mount: u64) -> Outcome {
     let place = place.display().to_string();
     let status = w.worker(&["tree", &place, &seed, "30"]).status()?;
     check!(status.success(), "worker tree: {status}");
-    w.sh("logctl undo >/dev/null || true; logctl redo >/dev/null || true; logctl undo 2 >/dev/null || true")?;
+    w.sh("logctl undo >/dev/null || true; logctl redo >/dev/null || true; logctl undo -2 >/dev/null || true")?;
     w.sh(&format!(
         "logctl revert @~1 >/dev/null || true; logctl m{mount}/f revert || true"
     ))?;

@@ -138,7 +138,7 @@ fn refused(w: &mut Fixture) -> Outcome {
         let end = w.sh(STATE)?;
         let lines = group::history(w)?.len();
         for flag in ["--dry-run", ""] {
-            let line = format!("{without} logctl undo 2 {flag} 2>&1 || echo refused");
+            let line = format!("{without} logctl undo -2 {flag} 2>&1 || echo refused");
             let said = w.sh(&line)?;
             let what = format!("{action}, {flag}: {said}");
             check!(said.ends_with("\nrefused\n"), "{what}: it was not refused");

@@ -104,7 +104,7 @@ fn written(w: &mut Fixture) -> Outcome {
     w.mount()?;
     w.sh("echo two >> d/a; chmod 600 d/a; rm d/a")?;
     mount_cold(w)?;
-    w.sh("logctl undo 3")?;
+    w.sh("logctl undo -3")?;
     is_back(w, "d/a", "e/b", b"one\n")?;
     same("mode", fs::metadata(w.path("d/a"))?.mode() & 0o777, 0o644)?;
     mount_cold(w)?;

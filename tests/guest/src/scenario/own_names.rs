@@ -167,7 +167,7 @@ fn newer_files(w: &mut Fixture) -> Outcome {
     // A directory that is not empty stays, and the other operations are taken back.
     as_user(w, ANA, "mkdir home/d; echo a > home/d/a")?;
     w.sh("echo r > home/d/r")?;
-    let (code, said) = try_as(w, ANA, "logctl undo 2")?;
+    let (code, said) = try_as(w, ANA, "logctl undo -2")?;
     same(format!("the exit code: {said}"), code.as_str(), "0")?;
     check!(said.contains("not empty"), "{said}");
     check!(!w.path("home/d/a").exists(), "the own file is still there");
@@ -239,7 +239,7 @@ fn past_full(w: &mut Fixture) -> Outcome {
     as_user(w, ANA, "logctl redo")?;
     w.same("made again", "shared/f", b"one\n")?;
     as_user(w, BEN, "rm shared/d/his")?;
-    as_user(w, ANA, "logctl undo 2")?;
+    as_user(w, ANA, "logctl undo -2")?;
     check!(!w.path("shared/d").exists(), "empty, and still there");
     Ok(())
 }

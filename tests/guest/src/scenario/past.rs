@@ -225,7 +225,7 @@ fn tool(w: &mut Fixture) -> Outcome {
         "logctl box/f revert --count 3".to_string(),
         "logctl box/f revert --count 3 --force".to_string(),
         "logctl undo box/f".to_string(),
-        "logctl undo 3 box/f".to_string(),
+        "logctl undo -3 box/f".to_string(),
         format!("logctl revert {newest}"),
         format!("logctl revert {newest} --partial"),
         format!("logctl revert {oldest}-{newest} --partial --force"),

@@ -131,7 +131,7 @@ fn across_undos(w: &mut Fixture) -> Outcome {
         same_tree(&what, &Tree::of(&w.mnt)?, &points.trees[point])
     };
     let to = |point: usize| format!("restore --to {}", points.numbers[point]);
-    for line in ["undo 2", "undo", "redo", "undo"] {
+    for line in ["undo -2", "undo", "redo", "undo"] {
         done(w, line)?;
     }
     go(&to(6), 6)?;
@@ -139,7 +139,7 @@ fn across_undos(w: &mut Fixture) -> Outcome {
     go("undo", 6)?;
     go("redo", 2)?;
     go(&to(5), 5)?;
-    for line in ["undo", "undo 3"] {
+    for line in ["undo", "undo -3"] {
         done(w, line)?;
     }
     go(&to(6), 6)?;

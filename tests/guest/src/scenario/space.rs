@@ -218,7 +218,7 @@ fn in_a_group(w: &mut Fixture) -> Outcome {
     let before = look(w)?;
     w.sh("fallocate -l 1M f; fallocate -p -o 128K -l 64K f; fallocate -n -l 4M f; rm f")?;
     drop(file);
-    w.sh("logctl undo 4")?;
+    w.sh("logctl undo -4")?;
     same_look("all in one", &look(w)?, &before)
 }
 

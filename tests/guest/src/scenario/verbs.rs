@@ -148,8 +148,8 @@ fn undo_redo(w: &mut Fixture) -> Outcome {
     let undos = [1, 2, 1, 1, 1];
     for round in 0..2 {
         for (state, count) in states.iter().rev().skip(1).zip(undos) {
-            let dry = done(w, &format!("undo {count} -n"))?;
-            let said = done(w, &format!("undo {count}"))?;
+            let dry = done(w, &format!("undo -{count} -n"))?;
+            let said = done(w, &format!("undo -{count}"))?;
             check!(said.starts_with("Undid "), "undo says: {said}");
             same(
                 "a dry run's lines",
@@ -168,7 +168,7 @@ fn undo_redo(w: &mut Fixture) -> Outcome {
         same(format!("nothing to redo: {complaint}"), code, 1)?;
     }
     redo_several(w, &states)?;
-    done(w, "undo 3")?;
+    done(w, "undo -3")?;
     same_tree("three at once", w, &states[3])?;
     // By the name of the file that would come back.
     w.sh("echo x > new")?;
@@ -182,7 +182,7 @@ fn undo_redo(w: &mut Fixture) -> Outcome {
 
 /// Several undos are redone by one request.
 fn redo_several(w: &mut Fixture, states: &[Tree]) -> Outcome {
-    for line in ["undo 3", "undo", "undo"] {
+    for line in ["undo -3", "undo", "undo"] {
         done(w, line)?;
     }
     same_tree("three undos", w, &states[1])?;
@@ -199,7 +199,7 @@ fn redo_several(w: &mut Fixture, states: &[Tree]) -> Outcome {
     same(format!("nothing to redo: {complaint}"), code, 1)?;
     for _ in 0..2 {
         done(w, "undo")?;
-        done(w, "undo 2")?;
+        done(w, "undo -2")?;
         w.remount_if_lasting()?;
         done(w, "redo 2")?;
         same_tree("two at once", w, &states[5])?;
@@ -227,7 +227,7 @@ fn undo_saves(w: &mut Fixture) -> Outcome {
     w.sh("cd /; cd -; echo one > f; sleep 2.1")?;
     let before = tree(w)?;
     w.sh("sed -i s/one/1/ f; sleep 2.1; sed -i s/1/2/ f")?;
-    let (code, _, complaint) = logctl(w, "undo 2 f")?;
+    let (code, _, complaint) = logctl(w, "undo -2 f")?;
     same(complaint, code, 0)?;
     same_tree("both saves", w, &before)?;
     done(w, "redo")?;
