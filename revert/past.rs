@@ -104,6 +104,8 @@ fn find(
     let inode = UpperInode::iget(sb, lower.inode().ok_or(ENOENT)?)?;
     // Mode or owner may have changed in the lower filesystem.
     inode.copy_attr();
+    // No open(2) has asked.
+    inode.may_read()?;
     Ok((inode, lower))
 }
 

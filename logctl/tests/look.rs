@@ -166,6 +166,33 @@ fn a_save_by_rename_is_one_file_with_two_contents() {
 }
 
 #[test]
+fn deleted_lists_what_is_missing() {
+    let (mut kernel, mut files) = history();
+    files.is_looking = true;
+    let (code, said, complaint) = run(&mut kernel, &files, "deleted");
+    let expected = "  ID  DELETED  WHO  SIZE     NAME   BY
+  5   58m ago  ana  dropped  src    rm -rf src
+  4   58m ago  ana  dropped  src/b  rm -rf src
+  3   58m ago  ana  5 B      src/a  rm -rf src
+";
+    assert_eq!((code, said.as_str()), (0, expected), "{complaint}");
+    assert_eq!(
+        run(&mut kernel, &files, "deleted /m/src -n 2")
+            .1
+            .lines()
+            .count(),
+        3
+    );
+    let (_, said, _) = run(&mut kernel, &files, "deleted /m/src/a --json");
+    let object: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(
+        (&object["size"], &object["restorable"]),
+        (&5.into(), &true.into())
+    );
+    assert_eq!(object["path"], "/m/src/a");
+}
+
+#[test]
 fn nothing_deleted_is_nothing() {
     let mut kernel = Kernel::new();
     let (code, said, _) = run(&mut kernel, &Files::of(&[]), "deleted");

@@ -439,7 +439,8 @@ fn every_command_has_json() {
         assert!(tried || others.contains(&name), "{name} is not tried");
     }
     for (command, line) in lines {
-        let (mut kernel, files) = history();
+        let (mut kernel, mut files) = history();
+        files.is_looking = command == "deleted";
         if command == "redo" {
             run(&mut kernel, &files, "undo");
         }

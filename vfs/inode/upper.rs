@@ -371,22 +371,28 @@ impl UpperInode {
         self.may_by_mode(c::MAY_WRITE)
     }
 
-    /// Whether the caller may write the content: inode_permission() with MAY_WRITE.
-    pub(crate) fn may_write(&self) -> Result {
+    /// inode_permission() with this mask.
+    fn permission(&self, wanted: u32) -> Result {
         let idmap = &raw mut c::nop_mnt_idmap;
-        // CAST: A small flag.
-        let wanted = c::MAY_WRITE as c_int;
-        // SAFETY: A live inode; mounts of ours are not id-mapped.
+        // CAST: Small flags.
+        let wanted = wanted as c_int;
+        // SAFETY: A live inode. A mount's id map affects that mount only and is ignored here.
         kernel::error::to_result(unsafe { c::inode_permission(idmap, self.as_ptr(), wanted) })
     }
 
-    /// Whether the caller may look up names: inode_permission() with MAY_EXEC.
+    /// Whether the caller may read the content.
+    pub(crate) fn may_read(&self) -> Result {
+        self.permission(c::MAY_READ)
+    }
+
+    /// Whether the caller may write the content.
+    pub(crate) fn may_write(&self) -> Result {
+        self.permission(c::MAY_WRITE)
+    }
+
+    /// Whether the caller may look up names.
     pub(crate) fn may_search(&self) -> Result {
-        let idmap = &raw mut c::nop_mnt_idmap;
-        // CAST: A small flag.
-        let wanted = c::MAY_EXEC as c_int;
-        // SAFETY: A live inode. A mount's id map affects that mount only and is ignored here.
-        kernel::error::to_result(unsafe { c::inode_permission(idmap, self.as_ptr(), wanted) })
+        self.permission(c::MAY_EXEC)
     }
 
     /// Whether the inode cache has an upper inode for `lower` that was bound to a name.

@@ -70,7 +70,7 @@ pub fn run(
         _ => {
             output.text(&table(&rows))?;
             output.finish()?;
-            output.hint("`logctl cat NAME` prints one; `logctl restore --to OP NAME`, with the number before its ID, brings it back.");
+            output.hint("`logctl cat NAME` prints one, `logctl cat NAME --out FILE` copies it.");
             Ok(())
         }
     }
