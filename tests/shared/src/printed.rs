@@ -279,33 +279,71 @@ fn parts(lines: &[Line]) -> Result<Vec<Part>, String> {
     Ok(parts)
 }
 
-/// Output with `0s ago` in the column WHEN of `logctl log`, whatever the time since the operation is: the only
-/// words of a session that may differ. The column gets the width that it has then.
-pub fn normalized(output: &[String]) -> Vec<String> {
-    let mut columns = None;
-    let normal = |line: &String| {
-        if line.starts_with("  ID ") {
-            columns = line.find("  WHEN ").zip(line.find("  WHO "));
-        }
-        let Some((when, who)) = columns else {
-            return line.clone();
+/// A column of a table that has a time.
+#[derive(Clone, Copy)]
+struct TimeColumn {
+    name: &'static str,
+    start: usize,
+    end: usize,
+    /// The width without a time.
+    width: usize,
+}
+
+impl TimeColumn {
+    /// The one in a table with this head.
+    fn of(head: &str) -> Option<TimeColumn> {
+        let column = |name: &'static str, next: &str, width| {
+            let start = head.find(&format!("  {name} "))? + 2;
+            let end = start + head.get(start..)?.find(&format!("  {next} "))?;
+            Some(TimeColumn {
+                name,
+                start,
+                end,
+                width,
+            })
         };
-        let cells = (
-            line.get(..when + 2),
-            line.get(when + 2..who),
-            line.get(who..),
-        );
-        let (Some(before), Some(cell), Some(after)) = cells else {
-            return line.clone();
-        };
-        let cell = match cell.trim_end() {
-            "WHEN" => "WHEN",
+        column("WHEN", "WHO", 6)
+            .or_else(|| column("DELETED", "WHO", 7))
+            .or_else(|| column("AT", "ID", 19))
+    }
+
+    /// The line with `0s ago` in the column, in the width of that; or with a fixed date.
+    fn normal(self, line: &str) -> Option<String> {
+        let before = line.get(..self.start)?;
+        let cell = line.get(self.start..self.end)?.trim_end();
+        let after = line.get(self.end..)?;
+        let cell = match cell {
+            name if name == self.name => name,
             time if before.ends_with("  ") && is_time_since(time) => "0s ago",
-            _ => return line.clone(),
+            time if before == "  " && is_date(time) => "2026-01-01 00:00:00",
+            _ => return None,
         };
-        format!("{before}{cell:6}{after}")
+        Some(format!("{before}{cell:width$}{after}", width = self.width))
+    }
+}
+
+/// Output with `0s ago` in the columns WHEN and DELETED of `logctl`, whatever the time since the operation is, and a
+/// fixed date in its column AT: the only words of a session that may differ.
+pub fn normalized(output: &[String]) -> Vec<String> {
+    let mut column = None;
+    let normal = |line: &String| {
+        if line.starts_with("  ID ") || line.starts_with("  AT ") {
+            column = TimeColumn::of(line);
+        }
+        let normal = column.and_then(|column: TimeColumn| column.normal(line));
+        normal.unwrap_or_else(|| line.clone())
     };
     output.iter().map(normal).collect()
+}
+
+/// `2026-11-30 02:08:22`.
+fn is_date(cell: &str) -> bool {
+    let form = b"0000-00-00 00:00:00";
+    let fits = |(byte, form): (u8, &u8)| match form {
+        b'0' => byte.is_ascii_digit(),
+        form => byte == *form,
+    };
+    cell.len() == form.len() && cell.bytes().zip(form).all(fits)
 }
 
 /// `12s ago`, `3m ago`.
@@ -468,6 +506,21 @@ A list:
         let below = |last: &str| [table("0s ago", 6, "17"), lines(&[last])].concat();
         assert_eq!(
             difference(&below("Since 3s ago"), &below("Since 4s ago")).len(),
+            2
+        );
+        let versions = |time: &str, id: &str| {
+            lines(&[
+                "  AT                   ID  SIZE",
+                &format!("  {time}  {id}   5 B"),
+            ])
+        };
+        let want = versions("2026-11-30 02:08:22", "7");
+        assert_eq!(
+            difference(&want, &versions("2027-01-01 23:59:59", "7")),
+            [""; 0]
+        );
+        assert_eq!(
+            difference(&want, &versions("2027-01-01 23:59:59", "8")).len(),
             2
         );
         let free = lines(&["done 3s ago"]);

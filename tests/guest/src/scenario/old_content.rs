@@ -65,7 +65,9 @@ fn change(w: &Fixture, file: &File, random: &mut Random) -> Outcome {
         6 => w
             .sh(&format!("fallocate -p -o {} -l 8192 f", at & !4095))
             .map(drop)?,
-        7 => w.sh(&format!("fallocate -z -o {at} -l 3000 f || true")).map(drop)?,
+        7 => w
+            .sh(&format!("fallocate -z -o {at} -l 3000 f || true"))
+            .map(drop)?,
         8 => drop(w.try_revert("f", 1 + random.below(3) as usize)),
         _ => drop(w.sh("logctl undo f || logctl redo || true")),
     }
