@@ -132,15 +132,19 @@ impl PastReader<'_> {
     #[inline(never)]
     fn read(&self, output: Option<&OutputFile>) -> Result<PastState, Refusal> {
         let mut planned = None;
-        let mut buf = KVBox::<[u8; STEP]>::zeroed(GFP_KERNEL_ACCOUNT)?;
+        let mut buf = match output {
+            Some(_) => Some(KVBox::<[u8; STEP]>::zeroed(GFP_KERNEL_ACCOUNT)?),
+            None => None,
+        };
         let (mut at, mut written) = (0, 0u64);
         let mut attributes = None;
         loop {
             task::resched_killable()?;
-            let (from, length) = self.step(&mut planned, at, &mut buf[..], &mut attributes)?;
-            let part = buf.get(..length).ok_or(EUCLEAN)?;
-            match output {
-                Some(output) if length != 0 => output.write_at(part, from)?,
+            let room = buf.as_deref_mut().map_or(&mut [][..], |buf| &mut buf[..]);
+            let (from, length) = self.step(&mut planned, at, room, &mut attributes)?;
+            let part = buf.as_deref().and_then(|buf| buf.get(..length));
+            match (output, part) {
+                (Some(output), Some(part)) if length != 0 => output.write_at(part, from)?,
                 _ => break,
             }
             written = written.saturating_add(length as u64);

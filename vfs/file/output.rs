@@ -14,7 +14,14 @@ impl OutputFile {
     /// The file behind a descriptor of the calling process. `EBADF`: it is not open, or not for
     /// writing. `EINVAL`: it is no regular file, or each write goes to its end.
     pub(crate) fn of_descriptor(descriptor: c_uint) -> Result<Self> {
-        // SAFETY: Called by a process with a table of files.
+        // SAFETY: A running task has a task_struct.
+        let task = unsafe { c::get_current() };
+        // SAFETY: As above; only the task itself changes the pointer.
+        if unsafe { (*task).files }.is_null() {
+            // exit_files() has run.
+            return Err(EBADF);
+        }
+        // SAFETY: The task has a table of files.
         let file = unsafe { c::fget(descriptor) };
         let file = NonNull::new(file.cast::<File>()).ok_or(EBADF)?;
         // SAFETY: fget() returns a live file with a reference, which is ours.
@@ -22,10 +29,20 @@ impl OutputFile {
         if !file.is_writable() {
             return Err(EBADF);
         }
-        if !file.inode().is_regular() || file.flags() & c::O_APPEND != 0 {
+        let is_at_end = file.flags() & c::O_APPEND != 0;
+        if !file.inode().is_regular() || is_at_end || !Self::has_kernel_write(&file) {
             return Err(EINVAL);
         }
         Ok(Self(file))
+    }
+
+    /// Whether kernel_write() works; for a file of procfs, for example, it would log a warning.
+    fn has_kernel_write(file: &File) -> bool {
+        // SAFETY: A live file has a table.
+        let table = unsafe { (*file.as_ptr()).f_op };
+        // SAFETY: As above; a table is constant.
+        let table = unsafe { &*table };
+        table.write.is_none() && table.write_iter.is_some()
     }
 
     /// Writes all of `buf` at `at`, as the caller's pwrite(2): with the caller's credentials and

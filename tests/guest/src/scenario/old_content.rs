@@ -385,6 +385,9 @@ fn refused(w: &mut Fixture) -> Outcome {
     same("one to read", code(&with(reader.as_raw_fd()), &file), bad)?;
     let device = OpenOptions::new().write(true).open("/dev/null")?;
     same("a device", code(&with(device.as_raw_fd()), &file), invalid)?;
+    // The kernel cannot write to it on behalf of another.
+    let comm = OpenOptions::new().write(true).open("/proc/self/comm")?;
+    same("of procfs", code(&with(comm.as_raw_fd()), &file), invalid)?;
     let append = OpenOptions::new()
         .append(true)
         .create(true)
