@@ -29,9 +29,6 @@ pub struct Test {
     pub unmounted: bool,
     /// The lower filesystems of the test; empty: all of them.
     pub lowers: &'static [Lower],
-    /// The test covers nothing over the tmpfs directory that it does not cover over the private
-    /// one: runs there only when asked for.
-    pub thorough: bool,
     /// Long, and says over xfs and btrfs nothing that shorter tests do not say: only run there when
     /// asked for, or with `--full`.
     pub lengthy: bool,
@@ -47,7 +44,6 @@ impl Test {
             raw: false,
             unmounted: false,
             lowers: &[],
-            thorough: false,
             lengthy: false,
             seconds: 60,
         }
@@ -68,11 +64,6 @@ impl Test {
         self
     }
 
-    pub const fn thorough(mut self) -> Test {
-        self.thorough = true;
-        self
-    }
-
     pub const fn lengthy(mut self) -> Test {
         self.lengthy = true;
         self
@@ -90,7 +81,8 @@ impl Test {
     /// Whether a usual run skips the test over this lower filesystem.
     fn is_left_out(&self, lower: Lower, plan: &Plan) -> bool {
         let is_usual = match lower {
-            Lower::Tmpfs => !self.thorough,
+            // The others run over the private tmpfs, which is the same filesystem.
+            Lower::Tmpfs => !self.is_for(Lower::Private, false) || plan.full,
             Lower::Xfs | Lower::Btrfs => !self.lengthy || plan.full,
             Lower::Private | Lower::Ext4 => true,
         };

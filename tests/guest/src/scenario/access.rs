@@ -16,13 +16,9 @@ use crate::outcome::{check, same, At, Outcome, Stop};
 pub const TESTS: &[Test] = &[
     Test::new("access-confined", confined).seconds(180),
     Test::new("access-of-a-user", of_a_user).seconds(120),
-    Test::new("access-set-ids", set_ids)
-        .thorough()
-        .lengthy()
-        .seconds(120),
+    Test::new("access-set-ids", set_ids).lengthy().seconds(120),
     Test::new("access-reserved-space", reserved_space).only(&[Lower::Ext4]),
     Test::new("access-capabilities-in-namespaces", capabilities)
-        .thorough()
         .lengthy()
         .seconds(120),
 ];

@@ -24,7 +24,6 @@ pub const TESTS: &[Test] = &[
     Test::new("alike-a-redo", a_redo),
     Test::new("alike-across-itself", across_itself),
     Test::new("alike-at-random", at_random)
-        .thorough()
         .lengthy()
         .seconds(600),
 ];

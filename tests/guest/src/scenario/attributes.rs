@@ -15,19 +15,15 @@ use crate::sys::Map;
 use crate::undo;
 
 pub const TESTS: &[Test] = &[
-    Test::new("attributes-one-by-one", one_by_one)
-        .seconds(180)
-        .thorough(),
-    Test::new("attributes-of-a-directory", of_a_directory)
-        .seconds(120)
-        .thorough(),
-    Test::new("attributes-between-writes", between_writes).thorough(),
-    Test::new("attributes-oldest-wins", oldest_wins).thorough(),
-    Test::new("attributes-after-a-remount", after_a_remount).thorough(),
-    Test::new("attributes-need-the-right", need_the_right).thorough(),
-    Test::new("attributes-of-a-former-owner", of_a_former_owner).thorough(),
-    Test::new("attributes-protected", protected).thorough(),
-    Test::new("attributes-stripped-by-a-write", stripped_by_a_write).thorough(),
+    Test::new("attributes-one-by-one", one_by_one).seconds(180),
+    Test::new("attributes-of-a-directory", of_a_directory).seconds(120),
+    Test::new("attributes-between-writes", between_writes),
+    Test::new("attributes-oldest-wins", oldest_wins),
+    Test::new("attributes-after-a-remount", after_a_remount),
+    Test::new("attributes-need-the-right", need_the_right),
+    Test::new("attributes-of-a-former-owner", of_a_former_owner),
+    Test::new("attributes-protected", protected),
+    Test::new("attributes-stripped-by-a-write", stripped_by_a_write),
     Test::new("attributes-kept-by-a-revert", kept_by_a_revert),
     Test::new("attributes-of-our-own", of_our_own),
     Test::new("attributes-of-a-project", of_a_project).only(&[Lower::Xfs]),

@@ -16,25 +16,20 @@ use super::past::{as_uid, said, user};
 
 pub const TESTS: &[Test] = &[
     Test::new("past-set-ids-come-back", set_ids)
-        .thorough()
         .lengthy()
         .seconds(240),
     Test::new("past-set-ids-in-a-removed-tree", in_a_tree).seconds(120),
     Test::new("past-set-ids-of-ones-own", own_set_ids).seconds(120),
     Test::new("past-links-come-back", links)
-        .thorough()
         .lengthy()
         .seconds(120),
     Test::new("past-sticky-renames", sticky)
-        .thorough()
         .lengthy()
         .seconds(120),
     Test::new("past-attributes-come-back", attributes)
-        .thorough()
         .lengthy()
         .seconds(120),
     Test::new("past-names-under-a-profile", profile)
-        .thorough()
         .lengthy()
         .seconds(180),
     Test::new("past-modes-changed-behind-the-mount", modes_behind).seconds(120),

@@ -21,7 +21,6 @@ use crate::undo;
 pub const TESTS: &[Test] = &[
     Test::new("group-of-one-process", one_process).seconds(120),
     Test::new("group-back-and-forth", back_and_forth)
-        .thorough()
         .lengthy()
         .seconds(120),
     Test::new("group-conflicts", conflicts),
@@ -29,12 +28,8 @@ pub const TESTS: &[Test] = &[
     Test::new("group-of-others", of_others),
     Test::new("group-of-special-files", special),
     Test::new("group-across-directories", across),
-    Test::new("group-of-many", many)
-        .thorough()
-        .lengthy()
-        .seconds(240),
+    Test::new("group-of-many", many).lengthy().seconds(240),
     Test::new("group-between-others", between_others)
-        .thorough()
         .lengthy()
         .seconds(240),
     Test::new("group-interrupted", interrupted).seconds(120),

@@ -13,16 +13,12 @@ use crate::outcome::{check, same, At, Outcome, Stop};
 
 pub const TESTS: &[Test] = &[
     Test::new("group-of-protected", of_protected)
-        .thorough()
         .lengthy()
         .seconds(240),
     Test::new("group-of-protected-interrupted", interrupted)
-        .thorough()
         .lengthy()
         .seconds(240),
-    Test::new("group-of-protected-refused", refused)
-        .thorough()
-        .lengthy(),
+    Test::new("group-of-protected-refused", refused).lengthy(),
     Test::new("group-of-times-and-names", of_times),
 ];
 

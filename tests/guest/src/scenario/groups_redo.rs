@@ -15,7 +15,6 @@ use crate::outcome::{check, same, same_errno, At, Outcome};
 
 pub const TESTS: &[Test] = &[
     Test::new("group-redo-of-several", several)
-        .thorough()
         .lengthy()
         .seconds(240),
     Test::new("group-redo-of-several-blocked", blocked),

@@ -33,9 +33,7 @@ pub const TESTS: &[Test] = &[
     test("hostile-moved-inside", moved_inside),
     test("hostile-kept-link", kept_link),
     test("hostile-endless-log", endless_log),
-    test("hostile-many-reverts", many_reverts)
-        .thorough()
-        .lengthy(),
+    test("hostile-many-reverts", many_reverts).lengthy(),
     test("hostile-reserve-link", reserve_link),
     test("hostile-spare-link", spare_link),
     test("hostile-recovery-fifo", recovery_fifo),

@@ -11,9 +11,7 @@ use crate::shadow::{Random, Shadow};
 use crate::undo::{self, Line};
 use crate::work::{Step, Steps};
 
-pub const TESTS: &[Test] = &[Test::new("killed-writer", killed_writer)
-    .thorough()
-    .seconds(400)];
+pub const TESTS: &[Test] = &[Test::new("killed-writer", killed_writer).seconds(400)];
 
 /// 200 times (20 with the usual sizes): the file equals the result of a prefix of the writer's steps, the log
 /// records exactly that content, and every revert back to the start is right.

@@ -15,13 +15,9 @@ use crate::shadow::{Random, Shadow};
 use crate::undo;
 
 pub const TESTS: &[Test] = &[
-    Test::new("oracle", oracle).raw().thorough().seconds(600),
-    Test::new("oracle-counts", oracle_counts)
-        .thorough()
-        .seconds(120),
-    Test::new("oracle-mixed", oracle_mixed)
-        .thorough()
-        .seconds(180),
+    Test::new("oracle", oracle).raw().seconds(600),
+    Test::new("oracle-counts", oracle_counts).seconds(120),
+    Test::new("oracle-mixed", oracle_mixed).seconds(180),
 ];
 
 const LARGEST: u64 = 100_000;

@@ -18,7 +18,6 @@ pub const TESTS: &[Test] = &[
     Test::new("oracle-all", oracle_all).seconds(1200),
     Test::new("oracle-planted", oracle_planted)
         .seconds(600)
-        .thorough()
         .lengthy(),
 ];
 

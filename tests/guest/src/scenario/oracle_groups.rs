@@ -16,9 +16,7 @@ use crate::harness::Test;
 use crate::outcome::{check, fail, At, Outcome};
 use crate::shadow::Random;
 
-pub const TESTS: &[Test] = &[Test::new("oracle-groups", oracle_groups)
-    .seconds(1800)
-    .thorough()];
+pub const TESTS: &[Test] = &[Test::new("oracle-groups", oracle_groups).seconds(1800)];
 
 /// How many processes work at once, each in a directory of its own.
 const PROCESSES: u64 = 3;

@@ -21,9 +21,7 @@ use crate::undo;
 
 pub const TESTS: &[Test] = &[
     Test::new("oracle-tree", oracle_tree).seconds(900),
-    Test::new("oracle-tree-mixed", oracle_tree_mixed)
-        .seconds(1200)
-        .thorough(),
+    Test::new("oracle-tree-mixed", oracle_tree_mixed).seconds(1200),
 ];
 
 /// Where names are made; the last ones are directories only now and then.

@@ -20,7 +20,6 @@ pub const TESTS: &[Test] = &[
         .only(&[Lower::Ext4])
         .seconds(900),
     Test::new("own-table-of-content", of_content)
-        .thorough()
         .lengthy()
         .seconds(200),
 ];

@@ -13,21 +13,17 @@ use crate::sys;
 
 pub const TESTS: &[Test] = &[
     Test::new("past-of-a-file-given-away", given_away)
-        .thorough()
         .lengthy()
         .seconds(120),
     Test::new("past-of-a-file-given-there-and-back", there_and_back)
-        .thorough()
         .lengthy()
         .seconds(120),
     Test::new("past-of-a-directory-given-away", directory).seconds(120),
     Test::new("past-given-away-behind-the-mount", behind).seconds(120),
     Test::new("past-through-the-tool", tool)
-        .thorough()
         .lengthy()
         .seconds(180),
     Test::new("past-after-a-remount", remounted)
-        .thorough()
         .lengthy()
         .seconds(120),
     Test::new("past-arguments", arguments).seconds(120),

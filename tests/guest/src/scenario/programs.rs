@@ -9,28 +9,21 @@ use crate::transcript::{compare, Transcript};
 pub const TESTS: &[Test] = &[
     Test::new("program-git", |w| compare(w, git))
         .raw()
-        .thorough()
         .seconds(120),
     Test::new("program-tar", |w| compare(w, tar))
         .raw()
-        .thorough()
         .lengthy()
         .seconds(120),
     Test::new("program-sqlite", |w| compare(w, sqlite))
         .raw()
-        .thorough()
         .seconds(120),
-    Test::new("program-sed", |w| compare(w, sed))
-        .raw()
-        .thorough(),
+    Test::new("program-sed", |w| compare(w, sed)).raw(),
     Test::new("program-compiler", |w| compare(w, compiler))
         .raw()
-        .thorough()
         .lengthy()
         .seconds(180),
     Test::new("program-rsync", |w| compare(w, rsync))
         .raw()
-        .thorough()
         .lengthy()
         .seconds(120),
 ];

@@ -13,22 +13,12 @@ use crate::undo::{self, Line};
 use crate::work::{place, record};
 
 pub const TESTS: &[Test] = &[
-    Test::new("writers-of-one-file", writers_of_one_file)
-        .thorough()
-        .seconds(120),
-    Test::new("writers-of-many-files", writers_of_many_files)
-        .thorough()
-        .seconds(120),
-    Test::new("writing-and-reverting", writing_and_reverting)
-        .thorough()
-        .seconds(120),
-    Test::new("reverting-twice-at-once", reverting_twice_at_once)
-        .thorough()
-        .seconds(120),
-    Test::new("appenders", appenders).thorough().seconds(120),
-    Test::new("sync-while-writing", sync_while_writing)
-        .thorough()
-        .seconds(120),
+    Test::new("writers-of-one-file", writers_of_one_file).seconds(120),
+    Test::new("writers-of-many-files", writers_of_many_files).seconds(120),
+    Test::new("writing-and-reverting", writing_and_reverting).seconds(120),
+    Test::new("reverting-twice-at-once", reverting_twice_at_once).seconds(120),
+    Test::new("appenders", appenders).seconds(120),
+    Test::new("sync-while-writing", sync_while_writing).seconds(120),
 ];
 
 fn wait(mut child: Child) -> Outcome {

@@ -12,11 +12,9 @@ use super::past::as_uid;
 
 pub const TESTS: &[Test] = &[
     Test::new("rehearsed-attributes-refused", refused)
-        .thorough()
         .lengthy()
         .seconds(240),
     Test::new("rehearsed-attributes-of-ones-own", own)
-        .thorough()
         .lengthy()
         .seconds(240),
 ];

@@ -26,7 +26,6 @@ pub const TESTS: &[Test] = &[
     Test::new("removed-tree-of-ones-own", own_tree),
     Test::new("removed-tree-deep", deep).seconds(120),
     Test::new("removed-tree-of-many", many)
-        .thorough()
         .lengthy()
         .seconds(120),
     Test::new("removed-tree-given-up", given_up).unmounted(),

@@ -19,58 +19,26 @@ use crate::sys::{self, Map};
 use crate::transcript::{compare, Transcript};
 
 pub const TESTS: &[Test] = &[
-    Test::new("same-open-flags", |w| compare(w, open_flags))
-        .raw()
-        .thorough(),
-    Test::new("same-read-write", |w| compare(w, read_write))
-        .raw()
-        .thorough(),
-    Test::new("same-sparse", |w| compare(w, sparse))
-        .raw()
-        .thorough(),
-    Test::new("same-fallocate", |w| compare(w, fallocate))
-        .raw()
-        .thorough(),
-    Test::new("same-copy-range", |w| compare(w, copy_range))
-        .raw()
-        .thorough(),
+    Test::new("same-open-flags", |w| compare(w, open_flags)).raw(),
+    Test::new("same-read-write", |w| compare(w, read_write)).raw(),
+    Test::new("same-sparse", |w| compare(w, sparse)).raw(),
+    Test::new("same-fallocate", |w| compare(w, fallocate)).raw(),
+    Test::new("same-copy-range", |w| compare(w, copy_range)).raw(),
     Test::new("same-clone", |w| compare(w, clone))
         .raw()
-        .thorough()
         .only(&[Lower::Btrfs, Lower::Xfs]),
-    Test::new("same-splice-read", |w| compare(w, splice_read))
-        .raw()
-        .thorough(),
-    Test::new("same-unlinked-open", |w| compare(w, unlinked_open))
-        .raw()
-        .thorough(),
-    Test::new("same-tmpfile", |w| compare(w, tmpfile))
-        .raw()
-        .thorough(),
-    Test::new("same-exec", |w| compare(w, exec))
-        .raw()
-        .thorough(),
-    Test::new("same-mmap", |w| compare(w, mmap))
-        .raw()
-        .thorough(),
-    Test::new("same-times", |w| compare(w, times))
-        .raw()
-        .thorough(),
-    Test::new("same-setuid-stripped", |w| compare(w, setuid_stripped))
-        .raw()
-        .thorough(),
-    Test::new("same-locks", |w| compare(w, locks))
-        .raw()
-        .thorough(),
-    Test::new("same-leases", |w| compare(w, leases))
-        .raw()
-        .thorough(),
-    Test::new("same-sync", |w| compare(w, sync))
-        .raw()
-        .thorough(),
+    Test::new("same-splice-read", |w| compare(w, splice_read)).raw(),
+    Test::new("same-unlinked-open", |w| compare(w, unlinked_open)).raw(),
+    Test::new("same-tmpfile", |w| compare(w, tmpfile)).raw(),
+    Test::new("same-exec", |w| compare(w, exec)).raw(),
+    Test::new("same-mmap", |w| compare(w, mmap)).raw(),
+    Test::new("same-times", |w| compare(w, times)).raw(),
+    Test::new("same-setuid-stripped", |w| compare(w, setuid_stripped)).raw(),
+    Test::new("same-locks", |w| compare(w, locks)).raw(),
+    Test::new("same-leases", |w| compare(w, leases)).raw(),
+    Test::new("same-sync", |w| compare(w, sync)).raw(),
     Test::new("same-chattr", |w| compare(w, chattr))
         .raw()
-        .thorough()
         .only(&[Lower::Ext4, Lower::Xfs, Lower::Btrfs]),
 ];
 

@@ -12,7 +12,6 @@ use super::verbs::{done, logctl, numbers};
 
 pub const TESTS: &[Test] = &[
     Test::new("save-unit-partial", partial)
-        .thorough()
         .lengthy()
         .seconds(240),
     Test::new("save-unit-partial-of-two", of_two),

@@ -14,8 +14,7 @@ use crate::outcome::{check, fail, same, At, Outcome};
 pub const TESTS: &[Test] = &[
     Test::new("save-and-undo", save_and_undo)
         .lengthy()
-        .seconds(300)
-        .thorough(),
+        .seconds(300),
     Test::new("save-several-times", several_times).seconds(120),
     Test::new("save-among-others", among_others),
     Test::new("undo-of-directories", of_directories),

@@ -31,7 +31,6 @@ pub const TESTS: &[Test] = &[
     Test::new("space-unwritten", unwritten).only(&[Lower::Ext4, Lower::Xfs, Lower::Btrfs]),
     Test::new("space-many-holes", many_holes)
         .unmounted()
-        .thorough()
         .only(&[Lower::Tmpfs])
         .seconds(300),
 ];
