@@ -69,7 +69,7 @@ fn change(w: &Fixture, file: &File, random: &mut Random) -> Outcome {
             .sh(&format!("fallocate -z -o {at} -l 3000 f || true"))
             .map(drop)?,
         8 => drop(w.try_revert("f", 1 + random.below(3) as usize)),
-        _ => drop(w.sh("logctl undo f || logctl redo || true")),
+        _ => drop(w.sh("logctl undo f || logctl redo || true; test -e f || logctl redo")),
     }
     Ok(())
 }
