@@ -64,7 +64,6 @@ pub struct Reply {
     pub newest: u64,
     pub kind: u32,
     pub reason: u32,
-    pub blocking_seq: u64,
     pub attributes: Vec<u8>,
 }
 
@@ -89,7 +88,6 @@ pub fn ask(file: &File, request: &Request) -> (io::Result<()>, Reply) {
         newest: word(&bytes, 72),
         kind: half(&bytes, 80),
         reason: half(&bytes, 84),
-        blocking_seq: word(&bytes, 88),
         attributes,
     };
     (result, reply)
