@@ -121,7 +121,7 @@ fn on_mount(cli: &Cli, output: &mut Output<'_>) -> Result<(), Error> {
     })
 }
 
-/// Asks the user, on a terminal. Where nobody can be asked: yes.
+/// Asks the user on a terminal. Without a terminal the answer is yes.
 fn confirm(question: &str) -> bool {
     if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
         return true;

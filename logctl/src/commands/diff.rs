@@ -50,6 +50,8 @@ pub struct FileChange {
     pub modes: (Option<u32>, Option<u32>),
     /// Why one of both states cannot be read.
     pub unread: Option<String>,
+    /// Whether a content is too long to be compared line by line: then it counts as different.
+    pub is_long: bool,
 }
 
 /// Prints the differences.
@@ -297,7 +299,9 @@ impl FileChange {
         };
         let size = |state: &Option<OldContent>| state.as_ref().map_or(0, |state| state.size);
         let mode = |state: &Option<OldContent>| Some(state.as_ref()?.access?.mode);
+        let is_long = size(&states.0) > MOST || size(&states.1) > MOST;
         Ok(Some(Self {
+            is_long,
             sizes: (size(&states.0), size(&states.1)),
             modes: (mode(&states.0), mode(&states.1)),
             texts: (text(&mut states.0)?, text(&mut states.1)?),
@@ -310,6 +314,7 @@ impl FileChange {
     /// Whether anything differs.
     fn is_change(&self) -> bool {
         self.unread.is_some()
+            || self.is_long
             || self.old != self.new
             || self.modes != (self.modes.1, self.modes.1)
             || self.sizes != (self.sizes.1, self.sizes.1)

@@ -73,7 +73,7 @@ pub fn print(change: &FileChange, output: &mut Output<'_>) -> Result<(), Error> 
         return output.text(&format!("{why}\n"));
     }
     if change.lines().is_none() {
-        if old != new || change.sizes.0 != change.sizes.1 {
+        if change.is_long || old != new || change.sizes.0 != change.sizes.1 {
             let (before, after) = change.sizes;
             output.text(&format!("Binary files differ: {before} -> {after} bytes\n"))?;
         }
