@@ -324,10 +324,18 @@ impl Staging {
     }
 
     /// Whether the segment exceeds its limits so far that staging must wait for the next segment,
-    /// which the maintenance worker is creating.
+    /// which the maintenance worker is creating. Not while the segment is empty: it cannot end
+    /// then, and the wait would not end. The steps of a revert add orphans without a line each, so
+    /// an empty segment may have any number of bytes of orphans.
     fn is_over_limit(&self) -> bool {
-        self.undo_end.max(self.orphan_bytes) >= self.hard_limits.undo
-            || self.log_end >= self.hard_limits.log
+        let is_over = self.undo_end.max(self.orphan_bytes) >= self.hard_limits.undo
+            || self.log_end >= self.hard_limits.log;
+        is_over && !self.is_empty()
+    }
+
+    /// Whether the active segment has neither lines nor payloads.
+    fn is_empty(&self) -> bool {
+        self.log_end == 0 && self.undo_end == 0
     }
 
     fn charge(&mut self, bytes: u64) -> Result<(), StageError> {
@@ -426,8 +434,7 @@ impl Staging {
     /// exists. Returns whether it ended.
     pub(super) fn roll(&mut self, pools: (&[Chunk], &[Chunk]), force: bool) -> bool {
         // The previous segment must be sealed first: only one can be `ended`.
-        let is_empty = self.log_end == 0 && self.undo_end == 0;
-        if is_empty || self.ended.is_some() || !(force || self.is_segment_full()) {
+        if self.is_empty() || self.ended.is_some() || !(force || self.is_segment_full()) {
             return false;
         }
         // Sealing the active chunk gives its rest away, which a reservation may count on.

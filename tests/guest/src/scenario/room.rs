@@ -33,15 +33,7 @@ pub const TESTS: &[Test] = &[
     Test::new("room-large-denied", large_denied).unmounted(),
     Test::new("room-half-of-the-rest", half_of_the_rest).unmounted(),
     Test::new("room-large-file-kept", large_file_kept).unmounted(),
-    // Not over btrfs, where the group waits for ever: a known defect (docs/limits.md).
-    Test::new("room-many-files-kept", many_files_kept)
-        .only(&[
-            crate::mounts::Lower::Private,
-            crate::mounts::Lower::Tmpfs,
-            crate::mounts::Lower::Ext4,
-            crate::mounts::Lower::Xfs,
-        ])
-        .unmounted(),
+    Test::new("room-many-files-kept", many_files_kept).unmounted(),
     Test::new("room-inodes-left-to-others", inodes_left_to_others)
         .unmounted()
         .seconds(120),
