@@ -202,6 +202,12 @@ void lfs_process(struct lfs_process *process);
 u64 lfs_real_time(u64 monotonic);
 int lfs_parent_pid(void);
 int lfs_session_id(void);
+struct lfs_other_process {
+	u64 start;
+	u32 pid;
+};
+void lfs_process_group(struct lfs_other_process *leader, char *comm);
+u32 lfs_ancestors(struct lfs_other_process *ancestors, u32 most);
 u32 lfs_pid_for_caller(u32 pid);
 void lfs_comm(char *buf);
 bool lfs_owner_or_capable(struct inode *inode);

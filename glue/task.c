@@ -104,6 +104,60 @@ int lfs_session_id(void)
 }
 
 /**
+ * lfs_process_group() - the caller's process group and its leader
+ * @leader: the leader's pid in the initial namespace, which is the group's id,
+ *	and its start time in CLOCK_BOOTTIME; 0 if the leader has ended
+ * @comm: TASK_COMM_LEN bytes for the leader's comm; empty if it has ended
+ *
+ * Mirrors task_pgrp_nr_ns() and find_task_by_pid_ns(). The struct pid of a group
+ * lives as long as the group has members, so no other process has its number.
+ */
+void lfs_process_group(struct lfs_other_process *leader, char *comm)
+{
+	struct task_struct *task;
+	struct pid *group;
+
+	rcu_read_lock();
+	group = task_pgrp(current);
+	task = pid_task(group, PIDTYPE_TGID);
+	leader->pid = pid_nr(group);
+	leader->start = task ? task->start_boottime : 0;
+	strscpy(comm, task ? task->comm : "", TASK_COMM_LEN);
+	rcu_read_unlock();
+}
+
+/**
+ * lfs_ancestors() - the parent of the calling process, its parent, and so on
+ * @ancestors: pids in the initial namespace, and start times in CLOCK_BOOTTIME
+ * @most: how many of them there is room for
+ *
+ * Mirrors the walk of yama's task_is_descendant(): a process under RCU keeps its
+ * parent alive. Leaves out the first process and what it stands in for: the
+ * parents that have ended.
+ *
+ * Return: how many there are.
+ */
+u32 lfs_ancestors(struct lfs_other_process *ancestors, u32 most)
+{
+	struct task_struct *task;
+	u32 count = 0;
+
+	rcu_read_lock();
+	task = rcu_dereference(current->group_leader->real_parent);
+	while (count < most) {
+		task = rcu_dereference(task->group_leader);
+		if (task_tgid_nr(task) <= 1)
+			break;
+		ancestors[count].pid = task_tgid_nr(task);
+		ancestors[count].start = task->start_boottime;
+		count++;
+		task = rcu_dereference(task->real_parent);
+	}
+	rcu_read_unlock();
+	return count;
+}
+
+/**
  * lfs_pid_for_caller() - translate a pid of the initial namespace to the
  *	caller's
  */

@@ -20,6 +20,7 @@ mod fields;
 mod fold;
 mod parse;
 mod percent;
+mod process;
 mod targets;
 mod text;
 
@@ -55,13 +56,18 @@ pub use fold::{
 pub use parse::{
     is_intact,
     split_line,
-    Line,
-    Process, //
+    Line, //
 };
 pub use percent::{
     decode_percent,
     encode_command,
     encode_percent, //
+};
+pub use process::{
+    Ancestors,
+    Process,
+    ProcessGroup,
+    MAX_ANCESTORS, //
 };
 pub use targets::{
     split as split_targets,
@@ -113,6 +119,11 @@ pub struct Actor<'a> {
     pub ppid: u32,
     /// Its session.
     pub sid: u32,
+    /// Its process group.
+    pub group: ProcessGroup,
+    /// The short name of the group's leader, raw; empty: the process leads the group itself, or the
+    /// leader has ended.
+    pub group_comm: &'a [u8],
     /// The user id that the process acts as.
     pub uid: u32,
     /// Its short name, raw; empty: unknown.

@@ -129,7 +129,12 @@ pub(crate) fn place_name(
     if is_due || state.was.is_some() || state.logged_owner != subject.inode.uid() {
         return None;
     }
+    let segment = state.handle_segment;
     let mut place = |identity: &ProcessIdentity, template: &mut NameTemplate| {
+        // No template has `anc=`.
+        if identity.ancestors_due(segment).is_some() {
+            return None;
+        }
         let record = FastNameRecord {
             time: task::now(),
             command: identity.whole_command()?,
@@ -144,9 +149,7 @@ pub(crate) fn place_name(
             node: named.node.map(|node| node.id()),
         };
         // On any failure [`place`] tries again, with the longer form, and returns the error.
-        reservation
-            .place_fast_name(&record, template, state.handle_segment)
-            .ok()
+        reservation.place_fast_name(&record, template, segment).ok()
     };
     let identities = subject.mount.identities();
     let placed = match identities.if_last(&mut place) {
@@ -214,12 +217,18 @@ pub(crate) fn place_by(
             let (command, cut) = who
                 .identity()
                 .map_or((&[][..], false), |identity| identity.command());
+            let ancestors = (who.identity().filter(|_| extras.actor))
+                .and_then(|identity| identity.ancestors_due(segment));
             let mut draft = LineDraft::new(buf, time, command, args.op, args.at, args.length);
             describe(&mut draft, subject, state, who, args, &extras);
             fill(&mut draft);
             // The command line is longer than a line permits.
             if cut {
                 draft.command_cut();
+            }
+            // Last, since all other keys are more important.
+            if let Some(ancestors) = ancestors {
+                draft.ancestors(ancestors);
             }
             if draft.is_refused() {
                 return Err(PlaceError::Line(LineError::TooLong));
@@ -308,7 +317,10 @@ fn note_logged(state: &mut ObjectState, who: &mut OpenActor, extras: &LineExtras
     state.logged_owner = extras.owner;
     // Later lines of this open file refer to its first line (`open=`).
     who.first.get_or_insert(placed.seq);
-    if who.identity().is_some() {
+    if let Some(identity) = who.identity() {
+        if extras.actor {
+            identity.ancestors_logged(extras.segment);
+        }
         who.actor_segment = extras.segment;
     }
 }

@@ -5,8 +5,8 @@
 use crate::{
     log::{
         line::{
-            actor_text, encode_command, Actor, NameTemplate, PaddedText, RecordTemplate, MAX_ARGS,
-            MAX_COMMAND,
+            actor_text, encode_command, Actor, NameTemplate, PaddedText, Process, ProcessGroup,
+            RecordTemplate, MAX_ANCESTORS, MAX_ARGS, MAX_COMMAND,
         },
         types::{ObjectId, Pos, Time},
     },
@@ -15,7 +15,10 @@ use crate::{
 use kernel::{
     new_mutex,
     prelude::*,
-    sync::{Arc, Mutex, SetOnce}, //
+    sync::{
+        atomic::{Atomic, Relaxed},
+        Arc, Mutex, SetOnce,
+    }, //
 };
 
 /// A process between two execve() calls, under one user id.
@@ -24,6 +27,12 @@ pub(crate) struct ProcessIdentity {
     start: Time,
     ppid: u32,
     sid: u32,
+    group: ProcessGroup,
+    group_comm: [u8; task::COMM],
+    /// The parent first.
+    ancestors: KVec<Process>,
+    /// The segment whose log last recorded the ancestors; 0 if none.
+    ancestors_segment: Atomic<u64>,
     comm: [u8; task::COMM],
     /// The path, percent-encoded and zero-padded as [`PaddedText`] requires.
     command: KVec<u8>,
@@ -55,11 +64,16 @@ impl ProcessIdentity {
             arguments.extend_from_slice(trimmed(task::arguments(room)), GFP_KERNEL)?;
         }
         let process = task::ProcessKey::current();
+        let (group, group_comm) = task::process_group();
         let mut identity = Self {
             process,
             start: process.start_time(),
             ppid: task::parent_pid(),
             sid: task::session_id(),
+            group,
+            group_comm,
+            ancestors: ancestors()?,
+            ancestors_segment: Atomic::new(0),
             comm: task::comm(),
             command: exact,
             command_len: len,
@@ -96,20 +110,48 @@ impl ProcessIdentity {
         PaddedText::new(&self.actor_text, self.actor_text_len)
     }
 
+    /// The ancestors of the process, if the log of this segment does not have them yet. Processes
+    /// that change nothing leave no line of their own, and a process tree is found all the same.
+    pub(crate) fn ancestors_due(&self, segment: u64) -> Option<&[Process]> {
+        let is_due = self.ancestors_segment.load(Relaxed) != segment;
+        (is_due && !self.ancestors.is_empty()).then_some(&*self.ancestors)
+    }
+
+    /// Records that the log of this segment has the ancestors. Of two threads, both may write them.
+    pub(crate) fn ancestors_logged(&self, segment: u64) {
+        self.ancestors_segment.store(segment, Relaxed);
+    }
+
     /// The process fields of a line.
     pub(crate) fn actor(&self) -> Actor<'_> {
-        let end = self.comm.iter().position(|b| *b == 0).unwrap_or(0);
         Actor {
             pid: self.process.pid,
             start: self.start,
             ppid: self.ppid,
             sid: self.sid,
+            group: self.group,
+            group_comm: text_of(&self.group_comm),
             uid: self.process.uid,
-            comm: self.comm.get(..end).unwrap_or(&[]),
+            comm: text_of(&self.comm),
             exec: u64::from(self.process.exec),
             args: &self.arguments,
         }
     }
+}
+
+/// The text of a `comm`.
+fn text_of(comm: &[u8; task::COMM]) -> &[u8] {
+    let end = comm.iter().position(|b| *b == 0).unwrap_or(0);
+    comm.get(..end).unwrap_or(&[])
+}
+
+/// The ancestors of the calling process.
+fn ancestors() -> Result<KVec<Process>> {
+    let mut found = [Process::default(); MAX_ANCESTORS];
+    let count = task::ancestors(&mut found);
+    let mut ancestors = KVec::new();
+    ancestors.extend_from_slice(found.get(..count).unwrap_or(&[]), GFP_KERNEL)?;
+    Ok(ancestors)
 }
 
 /// A copy, zero-padded as [`PaddedText`] requires.
@@ -126,7 +168,10 @@ fn trimmed(arguments: &[u8]) -> &[u8] {
     arguments.strip_suffix(&[0]).unwrap_or(arguments)
 }
 
-/// Cache of the last process identity: consecutive calls mostly come from one process.
+/// Number of further processes that the cache holds: those of a pipeline take turns.
+const OTHERS: usize = 7;
+
+/// Cache of the last process identities: consecutive calls mostly come from one process.
 #[pin_data]
 pub(crate) struct IdentityCache {
     #[pin]
@@ -137,6 +182,10 @@ pub(crate) struct IdentityCache {
 
 struct LastProcess {
     identity: Option<Arc<ProcessIdentity>>,
+    /// Those before it.
+    others: [Option<Arc<ProcessIdentity>>; OTHERS],
+    /// The one that is replaced next.
+    next: usize,
     template: NameTemplate,
 }
 
@@ -146,6 +195,8 @@ impl IdentityCache {
             has_arguments,
             last <- new_mutex!(LastProcess {
                 identity: None,
+                others: Default::default(),
+                next: 0,
                 template: NameTemplate::default(),
             }, "IdentityCache::last"),
         })
@@ -165,16 +216,34 @@ impl IdentityCache {
 
     /// The calling process. `None` without memory; the line then has `-` for the path.
     pub(crate) fn current(&self) -> Option<Arc<ProcessIdentity>> {
-        {
-            let last = self.last.lock();
-            if let Some(known) = last.identity.as_ref().filter(|i| i.is_current()) {
-                return Some(known.clone());
-            }
+        if let Some(known) = self.last.lock().find() {
+            return Some(known);
         }
         let identity = ProcessIdentity::gather(self.has_arguments).ok()?;
         // Drop the old identity outside the lock.
-        let _old = self.last.lock().identity.replace(identity.clone());
+        let _old = self.last.lock().add(identity.clone());
         Some(identity)
+    }
+}
+
+impl LastProcess {
+    /// The calling process, which then is the last one.
+    fn find(&mut self) -> Option<Arc<ProcessIdentity>> {
+        if !self.identity.as_ref().is_some_and(|i| i.is_current()) {
+            let is_it =
+                |i: &&mut Option<Arc<ProcessIdentity>>| i.as_ref().is_some_and(|i| i.is_current());
+            let found = self.others.iter_mut().find(is_it)?;
+            core::mem::swap(found, &mut self.identity);
+        }
+        self.identity.clone()
+    }
+
+    /// Adds the calling process as the last one. Returns the one that it replaces.
+    fn add(&mut self, identity: Arc<ProcessIdentity>) -> Option<Arc<ProcessIdentity>> {
+        let before = self.identity.replace(identity);
+        let place = self.others.get_mut(self.next)?;
+        self.next = self.next.wrapping_add(1) % OTHERS;
+        core::mem::replace(place, before)
     }
 }
 

@@ -4,7 +4,10 @@
 //! limits.
 
 use super::{c, superblock::SuperBlock};
-use crate::log::types::Time;
+use crate::log::{
+    line::{Process, ProcessGroup, MAX_ANCESTORS},
+    types::Time,
+};
 use kernel::prelude::*;
 
 /// Identifies the calling process between two execve() calls, under one user id. Cheap: compared at
@@ -36,8 +39,7 @@ impl ProcessKey {
 
     /// The process's start time.
     pub(crate) fn start_time(&self) -> Time {
-        // SAFETY: Arithmetic on clocks.
-        time_of(unsafe { c::lfs_real_time(self.start) })
+        real_time(self.start)
     }
 }
 
@@ -53,6 +55,40 @@ pub(crate) fn session_id() -> u32 {
     unsafe { c::lfs_session_id() }.unsigned_abs()
 }
 
+/// The process group: its number, and the leader's start time and `comm`, if that process still
+/// exists and is not the calling one. Bytes after the first NUL of `comm` are undefined.
+pub(crate) fn process_group() -> (ProcessGroup, [u8; COMM]) {
+    let mut leader = c::lfs_other_process::default();
+    let mut name = [0; COMM];
+    // SAFETY: Reads the current task's group under RCU into `leader` and a buffer of TASK_COMM_LEN
+    // bytes.
+    unsafe { c::lfs_process_group(&mut leader, name.as_mut_ptr().cast()) };
+    let is_other = leader.start != 0 && leader.pid != ProcessKey::current().pid;
+    let group = ProcessGroup {
+        pgid: leader.pid,
+        start: is_other.then(|| real_time(leader.start)),
+    };
+    (group, if is_other { name } else { [0; COMM] })
+}
+
+/// The ancestors of the process, the parent first, without the machine's first process. The rest of
+/// `found` is unchanged. Returns their number.
+pub(crate) fn ancestors(found: &mut [Process; MAX_ANCESTORS]) -> usize {
+    let mut raw: [c::lfs_other_process; MAX_ANCESTORS] = Default::default();
+    // CAST: A small constant.
+    let most = MAX_ANCESTORS as u32;
+    // SAFETY: Room for so many; walks the parents of the current task under RCU.
+    let count = unsafe { c::lfs_ancestors(raw.as_mut_ptr(), most) };
+    let count = usize::try_from(count).unwrap_or(0).min(MAX_ANCESTORS);
+    for (to, from) in found.iter_mut().zip(&raw).take(count) {
+        *to = Process {
+            pid: from.pid,
+            start: real_time(from.start),
+        };
+    }
+    count
+}
+
 /// The current time.
 pub(crate) fn now() -> Time {
     let mut now: c::timespec64 = pin_init::zeroed();
@@ -62,6 +98,12 @@ pub(crate) fn now() -> Time {
         sec: now.tv_sec,
         nsec: u32::try_from(now.tv_nsec).unwrap_or(0),
     }
+}
+
+/// The time of CLOCK_REALTIME for nanoseconds of CLOCK_BOOTTIME.
+fn real_time(boottime: u64) -> Time {
+    // SAFETY: Arithmetic on clocks.
+    time_of(unsafe { c::lfs_real_time(boottime) })
 }
 
 fn time_of(nanoseconds: u64) -> Time {

@@ -5,7 +5,7 @@
 use super::super::types::{Cookie, Crc, ObjectId, Pos, Seed, Time};
 use super::{
     fields::{PosSegment, Seconds},
-    targets, Actor, FixedBuffer, LineError, Mode, Op, Undo, MAX_LINE,
+    targets, Actor, FixedBuffer, LineError, Mode, Op, Process, Undo, MAX_ANCESTORS, MAX_LINE,
 };
 
 /// The text of a line.
@@ -121,6 +121,14 @@ impl<'b> LineDraft<'b> {
         self.handle_at = Some(self.text.len());
         self.field(|text| text.program(actor));
         self.args = self.optional(|text| text.args(actor));
+        self
+    }
+
+    /// `anc=`: the ancestors of the acting process, the parent first; left out if the key does not
+    /// fit, or if there are none.
+    pub fn ancestors(&mut self, ancestors: &[Process]) -> &mut Self {
+        let ancestors = ancestors.get(..MAX_ANCESTORS).unwrap_or(ancestors);
+        self.optional(|text| text.ancestors(ancestors));
         self
     }
 

@@ -8,7 +8,7 @@ use super::{
     digits::{all_eight, digits, hex_digits, EIGHT},
     percent,
     text::NANO_DIGITS,
-    Actor, FixedBuffer, LineError, Op, MAX_ARGS,
+    Actor, FixedBuffer, LineError, Op, Process, MAX_ARGS,
 };
 
 /// A value of a field.
@@ -293,14 +293,33 @@ impl<const N: usize> FixedBuffer<'_, N> {
         self.key(b" open=", first);
     }
 
-    /// `pid=`, `ppid=`, `sid=`, `uid=`.
+    /// `pid=`, `ppid=`, `pgid=`, `pgcomm=`, `sid=`, `uid=`.
     pub(super) fn process(&mut self, actor: &Actor<'_>) {
         self.key(b" pid=", u64::from(actor.pid));
         self.literal(b"@");
         self.short_time(actor.start);
         self.key(b" ppid=", u64::from(actor.ppid));
+        self.key(b" pgid=", u64::from(actor.group.pgid));
+        if let Some(start) = actor.group.start {
+            self.literal(b"@");
+            self.short_time(start);
+        }
+        if !actor.group_comm.is_empty() {
+            self.key_encoded(b" pgcomm=", actor.group_comm);
+        }
         self.key(b" sid=", u64::from(actor.sid));
         self.key(b" uid=", u64::from(actor.uid));
+    }
+
+    /// `anc=`: the process' ancestors, the parent first.
+    pub(super) fn ancestors(&mut self, ancestors: &[Process]) {
+        for (index, process) in ancestors.iter().enumerate() {
+            let separator: &[u8] = if index == 0 { b" anc=" } else { b"," };
+            self.put(separator);
+            self.dec(u64::from(process.pid));
+            self.literal(b"@");
+            self.short_time(process.start);
+        }
     }
 
     /// `comm=`, if known, and `exec=`.

@@ -6,20 +6,11 @@ use super::super::types::{Cookie, Crc, Extent, ObjectId, Pos, Seed, Time};
 use super::{
     digits::{decode_decimal, decode_decimal32, decode_hex32, nibble},
     targets::TargetRanges,
-    text, LineError, Mode, Op, Undo, MAX_COMMAND, MAX_LINE,
+    text, Ancestors, LineError, Mode, Op, Process, ProcessGroup, Undo, MAX_COMMAND, MAX_LINE,
 };
 
 /// ` sum=XXXXXXXX\n`.
 const TAIL: usize = 14;
-
-/// A process: its number and start time, since numbers are reused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Process {
-    /// The process' number.
-    pub pid: u32,
-    /// The start time.
-    pub start: Time,
-}
 
 /// A parsed line. Encoded values are borrowed and not decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +48,12 @@ pub struct Line<'a> {
     pub ppid: Option<u32>,
     /// Its session.
     pub sid: Option<u32>,
+    /// Its process group.
+    pub pgid: Option<ProcessGroup>,
+    /// The short name of the group's leader, percent-encoded, if that is another process.
+    pub pgcomm: Option<&'a [u8]>,
+    /// Its ancestors, the parent first.
+    pub ancestors: Option<Ancestors<'a>>,
     /// Its user.
     pub uid: Option<u32>,
     /// The object's file handle: type byte and handle, hexadecimal.
@@ -204,6 +201,9 @@ impl<'a> Line<'a> {
             pid: None,
             ppid: None,
             sid: None,
+            pgid: None,
+            pgcomm: None,
+            ancestors: None,
             uid: None,
             fh: None,
             unnamed: false,
@@ -247,9 +247,12 @@ impl<'a> Line<'a> {
             b"was" => once(&mut self.was, cookie(value))?,
             b"size" => once(&mut self.size, decode_decimal(value))?,
             b"open" => once(&mut self.open, decode_decimal(value))?,
-            b"pid" => once(&mut self.pid, process(value))?,
+            b"pid" => once(&mut self.pid, Process::parse(value))?,
             b"ppid" => once(&mut self.ppid, decode_decimal32(value))?,
             b"sid" => once(&mut self.sid, decode_decimal32(value))?,
+            b"pgid" => once(&mut self.pgid, ProcessGroup::parse(value))?,
+            b"pgcomm" => once(&mut self.pgcomm, Some(value))?,
+            b"anc" => once(&mut self.ancestors, Ancestors::parse(value))?,
             b"uid" => once(&mut self.uid, decode_decimal32(value))?,
             b"fh" => once(&mut self.fh, handle(value))?,
             b"owner" => once(&mut self.owner, decode_decimal32(value))?,
@@ -348,15 +351,6 @@ fn cookie(value: &[u8]) -> Option<Cookie> {
             b"-" => None,
             number => Some(decode_decimal(number)?),
         },
-    })
-}
-
-/// Reads `PID@SEC.NSEC`.
-fn process(value: &[u8]) -> Option<Process> {
-    let (pid, start) = text::split(value, b'@')?;
-    Some(Process {
-        pid: decode_decimal32(pid)?,
-        start: text::time(start, 1)?,
     })
 }
 

@@ -6,8 +6,8 @@
 mod support;
 
 use loggerfs_log::line::{
-    actor_text, Actor, FastNameRecord, LineDraft, LineError, NameTemplate, Op, PaddedText, Undo,
-    MAX_LINE,
+    actor_text, Actor, FastNameRecord, LineDraft, LineError, NameTemplate, Op, PaddedText,
+    ProcessGroup, Undo, MAX_LINE,
 };
 use loggerfs_log::types::{ObjectId, Pos, Time};
 use proptest::prelude::*;
@@ -103,6 +103,11 @@ impl Says {
             start: self.times.1,
             ppid: self.who.1,
             sid: 7,
+            group: ProcessGroup {
+                pgid: self.who.1,
+                start: Some(self.times.1),
+            },
+            group_comm: &self.comm,
             uid: self.who.1,
             comm: &self.comm,
             exec: self.numbers.0,
@@ -208,15 +213,17 @@ fn a_process_is_written_whole_or_not_at_all() {
         start: Time::default(),
         ppid: 1,
         sid: 1,
+        group: ProcessGroup::default(),
+        group_comm: b"",
         uid: 0,
         comm: b"program",
         exec: 1,
         args: b"program",
     };
-    let text = " pid=1@0.0 ppid=1 sid=1 uid=0 comm=program exec=1 args=program";
-    let mut exact = [0; 62];
-    assert_eq!(actor_text(&actor, &mut exact), Some(62));
+    let text = " pid=1@0.0 ppid=1 pgid=0 sid=1 uid=0 comm=program exec=1 args=program";
+    let mut exact = [0; 69];
+    assert_eq!(actor_text(&actor, &mut exact), Some(69));
     assert_eq!(exact, *text.as_bytes());
-    assert_eq!(actor_text(&actor, &mut [0; 61]), None);
+    assert_eq!(actor_text(&actor, &mut [0; 68]), None);
     assert_eq!(actor_text(&actor, &mut [0; 20]), None);
 }

@@ -6,8 +6,8 @@ mod support;
 
 use loggerfs_log::line::{
     decode_hex, decode_percent, encode_command, encode_percent, fold, refold, split_line, Actor,
-    Amend, Fold, Line, LineDraft, LineError, Mode, Op, OpenFileRef, Process, Undo, MAX_COMMAND,
-    MAX_LINE,
+    Amend, Fold, Line, LineDraft, LineError, Mode, Op, OpenFileRef, Process, ProcessGroup, Undo,
+    MAX_ANCESTORS, MAX_COMMAND, MAX_LINE,
 };
 use loggerfs_log::plan::inverse;
 use loggerfs_log::types::{Cookie, Extent, ObjectId, Time};
@@ -16,7 +16,7 @@ use support::{crc32c, parse, pos, seal, seed, WHEN};
 
 /// The example of the design, with the checksum of the tests' history.
 const GOLDEN: &str = "1763639066.123456789 /usr/bin/dd write 20 20 seq=7 obj=131.1 prev=1:812 \
-    size=20 open=5 pid=812@1763639000.1 ppid=800 sid=800 uid=1000 comm=dd exec=1 undo=none \
+    size=20 open=5 pid=812@1763639000.1 ppid=800 pgid=812 sid=800 uid=1000 comm=dd exec=1 undo=none \
     sum=SUM\n";
 
 /// A line with a right checksum around any body.
@@ -51,6 +51,11 @@ fn golden_line() {
             },
             ppid: 800,
             sid: 800,
+            group: ProcessGroup {
+                pgid: 812,
+                start: None,
+            },
+            group_comm: b"",
             uid: 1000,
             comm: b"dd",
             exec: 1,
@@ -60,7 +65,7 @@ fn golden_line() {
     let text = seal(&draft, 7);
     let body = GOLDEN.split(" sum=").next().unwrap();
     assert_eq!(text, sealed(body));
-    assert!(text.ends_with("undo=none sum=49ff4714\n"), "{text}");
+    assert!(text.ends_with("undo=none sum=82d7a568\n"), "{text}");
 }
 
 #[test]
@@ -102,6 +107,13 @@ fn every_key_round_trips() {
         version: Some(u64::MAX),
     };
     let start = Time { sec: 0, nsec: 0 };
+    let ancestors = [
+        Process { pid: 2, start },
+        Process {
+            pid: 9,
+            start: WHEN,
+        },
+    ];
     let extent = Extent {
         segment: 3,
         offset: 4096,
@@ -118,6 +130,11 @@ fn every_key_round_trips() {
             start,
             ppid: 2,
             sid: 3,
+            group: ProcessGroup {
+                pgid: 5,
+                start: Some(start),
+            },
+            group_comm: b"c d",
             uid: u32::MAX,
             comm: b"a b\xff",
             exec: 4,
@@ -148,18 +165,24 @@ fn every_key_round_trips() {
         .kept(12)
         .victim_handle(2, b"\x03")
         .parent_handle(4, b"\x05")
-        .command_cut();
+        .command_cut()
+        .ancestors(&ancestors);
     let text = seal(&draft, 11);
     let expected = "1763639066.123456789 /bin/a%20b revert 0 18446744073709551615 seq=11 \
         obj=257.18446744073709551615.4294967295 prev=1:2 was=-2.000000001:40:18446744073709551615 \
-        size=40 open=11 pid=1@0.0 ppid=2 sid=3 uid=4294967295 fh=8101ab comm=a%20b%FF exec=4 \
+        size=40 open=11 pid=1@0.0 ppid=2 pgid=5@0.0 pgcomm=c%20d sid=3 uid=4294967295 fh=8101ab comm=a%20b%FF exec=4 \
         args=x%00--y=z%25 undo=3:4096+65536 map=2 crc=00c0ffee of=6 count=7 back=8:9 now=10 \
         mode=pick why=mmap name=a%20b parent=2.0 to=c%25 \
         node=257.18446744073709551615.4294967295 \
         over=257.18446744073709551615.4294967295 unnamed=1 owner=7 in=010607 \
-        kept=12 vfh=0203 pfh=0405 cmdcut=1";
+        kept=12 vfh=0203 pfh=0405 cmdcut=1 anc=2@0.0,9@1763639066.123456789";
     assert_eq!(text, sealed(expected));
     let line = parse(text.as_bytes(), 1);
+    let group = line.pgid.unwrap();
+    assert_eq!((group.pgid, group.start), (5, Some(start)));
+    let leader = group.leader(line.pid);
+    assert_eq!(leader, Some(Process { pid: 5, start }));
+    assert!(line.ancestors.unwrap().processes().eq(ancestors));
     assert_eq!(line.obj, Some(object));
     assert_eq!(line.was, Some(cookie));
     assert_eq!(line.undo, Some(Undo::At(extent)));
@@ -186,6 +209,69 @@ fn every_key_round_trips() {
     let mut args = [0; 32];
     let len = decode_percent(line.args.unwrap(), &mut args).unwrap();
     assert_eq!(&args[..len], b"x\0--y=z%");
+}
+
+/// A line with these keys at its end.
+fn with_keys(keys: &str) -> String {
+    sealed(&format!(
+        "1763639066.123456789 /bin/a write 0 1 seq=1 {keys}"
+    ))
+}
+
+#[test]
+fn process_groups_are_read_with_and_without_a_leader() {
+    let group = |keys: &str| {
+        let text = with_keys(keys);
+        Line::parse(text.as_bytes(), None).map(|line| line.pgid.map(|group| group.leader(line.pid)))
+    };
+    let process = Process {
+        pid: 5,
+        start: Time { sec: 7, nsec: 0 },
+    };
+    assert_eq!(group("pid=5@7.0 pgid=5"), Ok(Some(Some(process))));
+    assert_eq!(group("pid=6@8.0 pgid=5@7.0"), Ok(Some(Some(process))));
+    assert_eq!(group("pid=6@8.0 pgid=5"), Ok(Some(None)));
+    assert_eq!(group("pid=6@8.0"), Ok(None));
+    for keys in [
+        "pgid=",
+        "pgid=x",
+        "pgid=5@",
+        "pgid=@7.0",
+        "pgid=5@7",
+        "pgid=1 pgid=1",
+    ] {
+        assert!(group(keys).is_err(), "{keys}");
+    }
+}
+
+#[test]
+fn ancestors_are_at_most_sixteen() {
+    let ancestors = |count: usize| {
+        let text = with_keys(&format!("anc={}", vec!["3@1.5"; count].join(",")));
+        let line = Line::parse(text.as_bytes(), None).map(|line| line.ancestors);
+        line.map(|found| found.map_or(0, |found| found.processes().count()))
+    };
+    assert_eq!(ancestors(1), Ok(1));
+    assert_eq!(ancestors(MAX_ANCESTORS), Ok(MAX_ANCESTORS));
+    assert_eq!(ancestors(MAX_ANCESTORS + 1), Err(LineError::Value));
+    assert_eq!(ancestors(0), Err(LineError::Value));
+    for keys in ["anc=3", "anc=3@1.5,", "anc=,3@1.5", "anc=3@1.5,x@1.5"] {
+        let text = with_keys(keys);
+        assert!(Line::parse(text.as_bytes(), None).is_err(), "{keys}");
+    }
+}
+
+#[test]
+fn ancestors_give_way_in_a_long_line() {
+    let name = [b'a'; 3900];
+    let ancestors = [Process::default(); MAX_ANCESTORS];
+    let mut buffer = [0; MAX_LINE];
+    let mut draft = LineDraft::new(&mut buffer, WHEN, b"/bin/a", Op::Create, 0, 0);
+    draft.name(&name).ancestors(&ancestors);
+    assert!(!draft.is_refused());
+    let text = seal(&draft, 1);
+    let line = Line::parse(text.as_bytes(), None).unwrap();
+    assert_eq!((line.name, line.ancestors), (Some(&name[..]), None));
 }
 
 #[test]

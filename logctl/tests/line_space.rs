@@ -5,7 +5,8 @@
 mod support;
 
 use loggerfs_log::line::{
-    encode_command, Actor, LineDraft, LineError, Mode, Op, OpenFileRef, Undo, MAX_LINE,
+    encode_command, Actor, LineDraft, LineError, Mode, Op, OpenFileRef, ProcessGroup, Undo,
+    MAX_LINE,
 };
 use loggerfs_log::types::{Cookie, ObjectId, Time};
 use support::{crc32c, parse, pos, seal, seed, WHEN};
@@ -110,6 +111,11 @@ fn the_longest_inputs_fit() {
             start: WHEN,
             ppid: u32::MAX,
             sid: u32::MAX,
+            group: ProcessGroup {
+                pgid: u32::MAX,
+                start: Some(WHEN),
+            },
+            group_comm: &[0xff; 16],
             uid: u32::MAX,
             comm: &[0xff; 16],
             exec: u64::MAX,

@@ -5,8 +5,8 @@
 use arbitrary::{Result, Unstructured};
 use loggerfs_log::line::{
     decode_hex, decode_percent, encode_command, encode_percent, fold, refold, split_line, Actor,
-    Amend, FastRecord, Line, LineDraft, Mode, Op, OpenFileRef, PaddedText, RecordTemplate, Undo,
-    MAX_ARGS, MAX_LINE,
+    Amend, FastRecord, Line, LineDraft, Mode, Op, OpenFileRef, PaddedText, ProcessGroup,
+    RecordTemplate, Undo, MAX_ARGS, MAX_LINE,
 };
 use loggerfs_log::plan::inverse;
 use loggerfs_log::types::{Cookie, Extent, ObjectId, Pos, Seed, Time};
@@ -229,6 +229,10 @@ fn actor(u: &mut Unstructured<'_>) -> Result<(Actor<'static>, Vec<u8>, Vec<u8>)>
         start: time(u)?,
         ppid: u.arbitrary()?,
         sid: u.arbitrary()?,
+        group: ProcessGroup {
+            pgid: u.arbitrary()?,
+            start: u.arbitrary::<bool>()?.then(|| time(u)).transpose()?,
+        },
         uid: u.arbitrary()?,
         exec: number(u)?,
         ..Actor::default()
@@ -360,6 +364,7 @@ impl LineFields {
         };
         let pid = line.pid.expect("pid=");
         assert_eq!((pid.pid, pid.start), (actor.pid, actor.start));
+        assert_eq!(line.pgid, Some(actor.group));
         let found = (line.ppid, line.sid, line.uid, line.exec);
         let fields = (actor.ppid, actor.sid, actor.uid, actor.exec);
         assert_eq!(
