@@ -247,9 +247,10 @@ impl Fixture {
         Ok(())
     }
 
-    /// A shell line, run in the mount.
+    /// A shell line, run in the mount. With job control, as an interactive shell has it, but -m as an argument
+    /// would need a terminal.
     pub fn sh(&self, line: &str) -> Outcome<String> {
-        mounts::run_in(&self.mnt, &["bash", "-euc", line])
+        mounts::run_in(&self.mnt, &["bash", "-euc", &format!("set -m\n{line}")])
     }
 
     /// Takes back the newest `count` operations of a file.

@@ -12,7 +12,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags};
-use rustix::process::{kill_process_group, Pid, Signal};
+use rustix::process::{kill_process, Pid, Signal};
 
 use crate::fixture::Fixture;
 use crate::mounts::{self, Lower};
@@ -29,7 +29,7 @@ pub struct Test {
     pub unmounted: bool,
     /// The lower filesystems of the test; empty: all of them.
     pub lowers: &'static [Lower],
-    /// Long, and says over xfs and btrfs nothing that shorter tests do not say: only run there when
+    /// Long, and says over each lower filesystem the same: run over the private tmpfs, over the others only when
     /// asked for, or with `--full`.
     pub lengthy: bool,
     /// Time limit in seconds; generous, for a busy machine that emulates the guest.
@@ -83,8 +83,10 @@ impl Test {
         let is_usual = match lower {
             // The others run over the private tmpfs, which is the same filesystem.
             Lower::Tmpfs => !self.is_for(Lower::Private, false) || plan.full,
-            Lower::Xfs | Lower::Btrfs => !self.lengthy || plan.full,
-            Lower::Private | Lower::Ext4 => true,
+            Lower::Private => true,
+            Lower::Ext4 | Lower::Xfs | Lower::Btrfs => {
+                !self.lengthy || plan.full || !self.is_for(Lower::Private, false)
+            }
         };
         !is_usual && plan.only.is_empty()
     }
@@ -211,6 +213,9 @@ fn mark(lower: Lower, name: &str) {
     let _ = std::fs::write("/dev/kmsg", format!("lfs-tests: {}/{name}\n", lower.name()));
 }
 
+/// In the environment of all processes of a test, which have process groups of their own.
+const MARK: &str = "LFS_IS_TEST";
+
 /// This program again, as the process that runs one test.
 fn spawn(plan: &Plan, lower: Lower, test: &Test, base: &Path) -> Outcome<Child> {
     let mut command = Command::new("/proc/self/exe");
@@ -222,6 +227,7 @@ fn spawn(plan: &Plan, lower: Lower, test: &Test, base: &Path) -> Outcome<Child> 
         .arg(if plan.full { "full" } else { "usual" })
         .stdin(Stdio::null())
         .stdout(Stdio::inherit())
+        .env(MARK, "1")
         .process_group(0);
     if let Some(seconds) = plan.fuzz {
         command.env("LFS_FUZZ_SECONDS", seconds.to_string());
@@ -235,7 +241,6 @@ fn spawn(plan: &Plan, lower: Lower, test: &Test, base: &Path) -> Outcome<Child> 
 /// Waits for the end of a test, or kills the test with all its children.
 fn wait(mut child: Child, limit: Duration, base: &Path) -> Outcome {
     let start = Instant::now();
-    let group = Pid::from_child(&child);
     let ended = loop {
         if let Some(status) = child.try_wait()? {
             break Some(status);
@@ -247,9 +252,11 @@ fn wait(mut child: Child, limit: Duration, base: &Path) -> Outcome {
     };
     let stuck = match ended {
         Some(_) => String::new(),
-        None => stacks(group),
+        None => stacks(),
     };
-    let _ = kill_process_group(group, Signal::KILL);
+    for (pid, _) in processes() {
+        let _ = kill_process(pid, Signal::KILL);
+    }
     match ended {
         Some(status) => verdict(status, base),
         None => {
@@ -265,25 +272,42 @@ fn wait(mut child: Child, limit: Duration, base: &Path) -> Outcome {
     }
 }
 
-/// The kernel stacks of the processes of a group.
-fn stacks(group: Pid) -> String {
+/// The processes of the test, with their directories in /proc.
+fn processes() -> Vec<(Pid, PathBuf)> {
+    let mark = format!("{MARK}=1");
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let numbered = entries.filter_map(|entry| {
+        let pid = entry.file_name().to_string_lossy().parse().ok()?;
+        Some((Pid::from_raw(pid)?, entry.path()))
+    });
+    numbered
+        .filter(|(_, place)| {
+            let environment = std::fs::read(place.join("environ")).unwrap_or_default();
+            environment
+                .split(|byte| *byte == 0)
+                .any(|variable| variable == mark.as_bytes())
+        })
+        .collect()
+}
+
+/// The kernel stacks of the processes of the test.
+fn stacks() -> String {
     let mut text = String::new();
-    let Ok(entries) = std::fs::read_dir("/proc") else {
-        return text;
-    };
-    for entry in entries.flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let stat = std::fs::read_to_string(format!("/proc/{name}/stat")).unwrap_or_default();
+    for (pid, place) in processes() {
+        let stat = std::fs::read_to_string(place.join("stat")).unwrap_or_default();
         let after = stat.rsplit(") ").next().unwrap_or_default();
-        if after.split(' ').nth(2) == Some(&group.as_raw_nonzero().to_string()) {
-            let stack = std::fs::read_to_string(format!("/proc/{name}/stack")).unwrap_or_default();
-            let frames: Vec<&str> = stack
-                .lines()
-                .filter_map(|line| line.split("] ").nth(1))
-                .take(12)
-                .collect();
-            text += &format!("[{name} {}: {}] ", &after[..1], frames.join(" < "));
-        }
+        let stack = std::fs::read_to_string(place.join("stack")).unwrap_or_default();
+        let frames: Vec<&str> = stack
+            .lines()
+            .filter_map(|line| line.split("] ").nth(1))
+            .take(12)
+            .collect();
+        let state = after.get(..1).unwrap_or_default();
+        text += &format!(
+            "[{} {state}: {}] ",
+            pid.as_raw_nonzero(),
+            frames.join(" < ")
+        );
     }
     text
 }

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -84,6 +85,8 @@ pub fn run_in(directory: &Path, words: &[&str]) -> Outcome<String> {
         .args(&words[1..])
         .current_dir(directory)
         .stdin(std::process::Stdio::null())
+        // As from an interactive shell, where each command line is a process group.
+        .process_group(0)
         .output()
         .at(words[0])?;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();

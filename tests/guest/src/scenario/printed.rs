@@ -117,11 +117,16 @@ impl Shell {
             .spawn()
             .at("a shell")?;
         match (child.stdin.take(), child.stdout.take()) {
-            (Some(commands), Some(output)) => Ok(Shell {
-                child,
-                commands,
-                output: BufReader::new(output),
-            }),
+            (Some(commands), Some(output)) => {
+                let mut shell = Shell {
+                    child,
+                    commands,
+                    output: BufReader::new(output),
+                };
+                // As an interactive shell does: each command line is a process group.
+                shell.silent("set -m")?;
+                Ok(shell)
+            }
             _ => fail!("a shell without pipes"),
         }
     }
