@@ -48,8 +48,8 @@ test: ## all tests
 test-debug: ## the guest's tests on a kernel with KASAN, lockdep, kmemleak ...
 	@tests/debug
 
-test-debug-short: ## those of locking and memory over ext4, if that kernel can be built in ten minutes
-	@tests/debug --short --patience 600
+test-debug-short: ## those of locking and memory over ext4, if that kernel can be built in five minutes
+	@tests/debug --short --patience 300
 
 faults: ## every call of the lower filesystem fails once
 	@tests/faults

@@ -84,6 +84,7 @@ fn sees(w: &Fixture, uid: u32, line: &Placed) -> Outcome<bool> {
 
 fn table(w: &Fixture, mode: &str) -> Outcome {
     let is_sticky = mode.starts_with('1');
+    let mut cell = 0;
     for operation in DEEDS {
         for doer in [ANA, BEN, CID, ROOT] {
             // The owner of a directory has no right of its own to names there, but for a sticky one.
@@ -95,6 +96,11 @@ fn table(w: &Fixture, mode: &str) -> Outcome {
                 continue;
             }
             for asker in [ANA, BEN, CID, DEE, ROOT] {
+                cell += 1;
+                // Without --full a third of the table, in which all operations and users occur.
+                if !w.every_state && cell % 3 != 0 {
+                    continue;
+                }
                 let lines = act(w, mode, doer, operation)?;
                 let about = format!("{mode}, {} by {doer}, asked by {asker}", operation.1);
                 let owner = if operation.1 == "create" { doer } else { ANA };
