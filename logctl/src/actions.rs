@@ -2,19 +2,28 @@
 
 //! The operations of a mount, grouped into actions, and the changes that each action made.
 //!
-//! An action is the work of one process through one open file, or one operation on names. Neighbours of one
-//! process less than two seconds apart are joined, unless the process leads a session (an interactive shell:
-//! each of its commands is an action of its own). The creation of a file belongs to the writes that its
-//! creator then makes. The lines of one group of reverts are one action.
+//! An action is one command as a person types it: the work of a process group, which in an interactive shell
+//! has all processes of a command line. A script, an agent or an installer without job control is one group
+//! as a whole, so operations of a group are joined if less than two seconds pass between them. A process that
+//! leads a session (an interactive shell) has a group for itself, and each of its redirections is an action of
+//! its own. Lines of modules that recorded no groups are joined by process.
+//!
+//! What a process does through one open file is one action. The creation of a file belongs to the writes that
+//! its creator then makes, and a save to the rename that ends it. The lines of one group of reverts are one
+//! action.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use crate::timeline::{Entry, Timeline};
+use crate::timeline::{Actor, Entry, Timeline};
 use loggerfs_log::line::{Op, Process};
 use loggerfs_log::types::{ObjectId, Time};
 
 /// Neighbours less than this apart are one action, in nanoseconds.
 pub const JOINED: i128 = 2_000_000_000;
+
+/// So long a process may run before its first change, and still belong to what went before it in its group:
+/// a compiler does.
+const RUNNING: i128 = 60_000_000_000;
 
 /// How far the times of two lines may be in the wrong order although the clock was not set.
 const DISORDER: i128 = 100_000_000;
@@ -40,6 +49,21 @@ impl Action {
         &timeline.entries[self.entries[self.entries.len() - 1]]
     }
 
+    /// The actor that the action is named by: the leader of the process group, if it changed anything itself.
+    pub fn actor<'t>(&'t self, timeline: &'t Timeline) -> &'t Actor {
+        let mut operations = self.operations(timeline);
+        let leader = operations.find(|entry| entry.actor.leads_group());
+        &leader.unwrap_or_else(|| self.newest(timeline)).actor
+    }
+
+    /// The number of processes that did its operations.
+    pub fn processes(&self, timeline: &Timeline) -> usize {
+        let processes = self
+            .operations(timeline)
+            .filter_map(|entry| entry.actor.process);
+        processes.collect::<HashSet<_>>().len()
+    }
+
     /// Its operations, the newest first.
     pub fn operations<'t>(&'t self, timeline: &'t Timeline) -> impl Iterator<Item = &'t Entry> {
         self.entries.iter().map(|index| &timeline.entries[*index])
@@ -58,9 +82,63 @@ struct OpenActions<'t> {
     of_group: HashMap<u64, usize>,
     /// The oldest operation so far of each process, and of each object.
     of_process: HashMap<Process, (usize, &'t Entry)>,
+    /// The newest process group with each number.
+    of_process_group: HashMap<u32, GroupAction<'t>>,
     of_object: HashMap<ObjectId, (usize, &'t Entry)>,
     /// The operation that moved each object over another one.
     of_saved: HashMap<ObjectId, (usize, &'t Entry)>,
+}
+
+/// The action of a process group that older operations may join.
+struct GroupAction<'t> {
+    action: usize,
+    /// Its oldest operation so far.
+    oldest: &'t Entry,
+    /// When its processes began to work for it, in nanoseconds.
+    begin: i128,
+    /// Whether a process is in it that does not lead the session.
+    has_members: bool,
+}
+
+impl GroupAction<'_> {
+    /// Whether an actor is in this group. The kernel reuses numbers, so leaders are compared; the leader may
+    /// have ended before some of the members changed anything.
+    fn has(&self, actor: &Actor) -> bool {
+        let leader = |actor: &Actor| actor.group.as_ref().and_then(|group| group.leader);
+        let is_same = match (leader(&self.oldest.actor), leader(actor)) {
+            (Some(one), Some(other)) => one == other,
+            _ => true,
+        };
+        is_same && self.oldest.actor.sid == actor.sid && self.oldest.actor.uid == actor.uid
+    }
+
+    /// Whether no pause lies between an older operation and the action.
+    fn is_continued(&self, older: &Entry) -> bool {
+        let is_same = self.oldest.actor.process == older.actor.process;
+        let gap = nanoseconds(self.oldest.time) - nanoseconds(older.time);
+        let pause = if is_same {
+            gap
+        } else {
+            self.begin - nanoseconds(older.time)
+        };
+        pause < JOINED && gap > -DISORDER
+    }
+}
+
+/// When a process began to work for an operation, in nanoseconds: the leader of a group when it did it, others
+/// when they were started.
+fn begin(entry: &Entry) -> i128 {
+    let time = nanoseconds(entry.time);
+    let start = entry
+        .actor
+        .process
+        .map(|process| nanoseconds(process.start));
+    match start {
+        Some(start) if !entry.actor.leads_group() && (0..RUNNING).contains(&(time - start)) => {
+            start
+        }
+        _ => time,
+    }
 }
 
 impl<'t> OpenActions<'t> {
@@ -101,8 +179,19 @@ impl<'t> OpenActions<'t> {
         (is_same && is_gap(rename.time, entry.time, SAVED)).then_some(*action)
     }
 
-    /// The action of the next operation by the same process.
+    /// The action of the next operation in the same process group. A process that leads a session has job
+    /// control if it has no other process in its group.
     fn of_neighbour(&self, entry: &Entry) -> Option<usize> {
+        let Some(group) = &entry.actor.group else {
+            return self.of_same_process(entry);
+        };
+        let open = self.of_process_group.get(&group.pgid)?;
+        let may_join = open.has_members || !entry.actor.leads();
+        (may_join && open.has(&entry.actor) && open.is_continued(entry)).then_some(open.action)
+    }
+
+    /// The action of the next operation by the same process.
+    fn of_same_process(&self, entry: &Entry) -> Option<usize> {
         let (action, newer) = self.of_process.get(&entry.actor.process?)?;
         let is_same = newer.actor.exec == entry.actor.exec && newer.group().is_none();
         (is_same && !entry.actor.leads() && is_close(newer, entry)).then_some(*action)
@@ -120,6 +209,7 @@ impl<'t> OpenActions<'t> {
         if let Some(process) = entry.actor.process {
             self.of_process.insert(process, (action, entry));
         }
+        self.note_in_group(entry, action);
         if let Some(object) = entry.object {
             self.of_object.insert(object, (action, entry));
         }
@@ -128,6 +218,27 @@ impl<'t> OpenActions<'t> {
             let saved = line.over.and(line.node);
             (self.of_saved).extend(saved.map(|node| (node, (action, entry))));
         }
+    }
+}
+
+impl<'t> OpenActions<'t> {
+    /// Notes which action an operation of a process group belongs to.
+    fn note_in_group(&mut self, entry: &'t Entry, action: usize) {
+        let Some(group) = &entry.actor.group else {
+            return;
+        };
+        let mut noted = GroupAction {
+            action,
+            oldest: entry,
+            begin: begin(entry),
+            has_members: !entry.actor.leads(),
+        };
+        if let Some(newer) = (self.of_process_group.get(&group.pgid)).filter(|n| n.action == action)
+        {
+            noted.begin = noted.begin.min(newer.begin);
+            noted.has_members |= newer.has_members;
+        }
+        self.of_process_group.insert(group.pgid, noted);
     }
 }
 

@@ -86,14 +86,27 @@ pub fn cut(text: &str) -> String {
     format!("{}…", &text[..end])
 }
 
-/// An action's command.
+/// An action's command: that of the leader of its process group, which has the others of the command line as
+/// children. A leader that changed nothing left only its short name.
 pub fn action_command(timeline: &Timeline, action: &Action) -> String {
-    let mut operations = action.operations(timeline);
-    let writes = operations.any(|entry| entry.op.changes_content_in_place());
     let newest = action.newest(timeline);
-    match newest.op {
-        Op::Revert => "logctl (revert)".into(),
-        _ => command(&newest.actor, writes),
+    if newest.op == Op::Revert {
+        return "logctl (revert)".into();
+    }
+    let writes = (action.operations(timeline)).any(|entry| entry.op.changes_content_in_place());
+    let actor = action.actor(timeline);
+    let is_alone = action.processes(timeline) == 1;
+    match &actor.group {
+        Some(group) if !is_alone && !group.comm.is_empty() => quote_bytes(&group.comm, false),
+        _ => command(actor, writes),
+    }
+}
+
+/// The number of processes of an action, if there are several.
+pub fn process_count(timeline: &Timeline, action: &Action) -> Option<String> {
+    match action.processes(timeline) {
+        0 | 1 => None,
+        number => Some(format!("({number} processes)")),
     }
 }
 

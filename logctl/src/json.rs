@@ -12,6 +12,7 @@ use crate::actions::Action;
 use crate::commands::context::Context;
 use crate::commands::log::View;
 use crate::commands::report::Report;
+use crate::describe::action_command;
 use crate::error::Error;
 use crate::quote::{base64, decoded};
 use crate::time::rfc3339;
@@ -202,7 +203,7 @@ pub fn action(view: &View, action: &Action, context: &Context<'_>) -> Value {
     let only = only.and_then(|place| place.path);
     let path = only.map_or_else(|| context.root.clone(), |path| context.root.join(path));
     let mut object = JsonObject::new("action", &path);
-    let actor = &newest.actor;
+    let actor = action.actor(&view.timeline);
     let args = (!actor.args.is_empty()).then(|| strings(&actor.args));
     object
         .put("action", newest.seq)
@@ -210,10 +211,13 @@ pub fn action(view: &View, action: &Action, context: &Context<'_>) -> Value {
         .put("operations", action.entries.len())
         .put("time", zoned(newest.time, &context.now))
         .put("first_time", zoned(oldest.time, &context.now))
+        .put("title", action_command(&view.timeline, action))
+        .put("processes", action.processes(&view.timeline))
         .put("command", text(&actor.command))
         .put_known("args", args)
         .put_known("pid", actor.process.map(|process| process.pid))
         .put_known("ppid", actor.ppid)
+        .put_known("pgid", actor.group.as_ref().map(|group| group.pgid))
         .put_known("sid", actor.sid)
         .put_known("uid", actor.uid)
         .put_known("user", actor.uid.map(|uid| context.users.name(uid)));

@@ -86,8 +86,18 @@ pub struct KnownProcess {
     pub actor: Rc<Actor>,
     /// The parent at the time of the first line; that process may have ended since.
     ppid: Option<u32>,
+    /// The ancestors at that time, the parent first; `None`: lines did not record them yet.
+    ancestors: Option<Vec<Process>>,
     /// The number of the boot in which the process ran.
     boot: usize,
+}
+
+impl KnownProcess {
+    /// Whether a process is recorded as its ancestor.
+    fn has_ancestor(&self, process: Process) -> bool {
+        let mut ancestors = self.ancestors.iter().flatten();
+        ancestors.any(|ancestor| *ancestor == process)
+    }
 }
 
 /// The processes that left lines.
@@ -101,6 +111,8 @@ pub struct Processes {
 pub enum TreeRoot {
     /// A process that left lines.
     Logged(Process),
+    /// A process without lines, recorded as an ancestor of processes with lines.
+    Ancestor(Process),
     /// A process without lines, named as the parent in lines of the n-th boot.
     Unlogged(u32, usize),
 }
@@ -119,9 +131,13 @@ impl Processes {
                 process,
                 actor: entry.actor.clone(),
                 ppid: entry.actor.ppid,
+                ancestors: None,
                 boot: boots.at(entry.at.segment),
             });
             known.actor = entry.actor.clone();
+            if known.ancestors.is_none() && entry.actor.records_ancestors() {
+                known.ancestors = Some(entry.actor.ancestors.clone());
+            }
         }
         let mut by_pid: HashMap<u32, Vec<KnownProcess>> = HashMap::new();
         for known in known.into_values() {
@@ -154,8 +170,16 @@ impl Processes {
             .into_iter()
             .map(TreeRoot::Logged)
             .collect();
+        let ancestors = self.all().filter_map(|known| known.ancestors.as_ref());
+        let unlogged = (ancestors.flatten())
+            .filter(|process| number.is(**process) && self.get(**process).is_none());
+        let mut unlogged: Vec<Process> = unlogged.copied().collect();
+        unlogged.sort_by_key(|process| nanoseconds(process.start));
+        unlogged.dedup();
+        roots.extend(unlogged.into_iter().map(TreeRoot::Ancestor));
         if number.start.is_none() {
-            let children = self.all().filter(|known| known.ppid == Some(number.pid));
+            let children = (self.all())
+                .filter(|known| known.ancestors.is_none() && known.ppid == Some(number.pid));
             let mut boots: Vec<usize> = (children.filter(|child| self.parent(child).is_none()))
                 .map(|child| child.boot)
                 .collect();
@@ -170,9 +194,24 @@ impl Processes {
         roots
     }
 
+    /// The number of a process' parent, as far as lines record it.
+    fn parent_number(&self, process: Process) -> Option<u32> {
+        if let Some(known) = self.get(process) {
+            return known.ppid;
+        }
+        self.all().find_map(|known| {
+            let ancestors = known.ancestors.as_ref()?;
+            let at = ancestors.iter().position(|ancestor| *ancestor == process)?;
+            ancestors.get(at + 1).map(|parent| parent.pid)
+        })
+    }
+
     /// The parent of a process, if the parent left lines: of the processes with that number in the same boot,
     /// the last one that started before the child.
     fn parent(&self, child: &KnownProcess) -> Option<&KnownProcess> {
+        if let Some(ancestors) = &child.ancestors {
+            return ancestors.iter().find_map(|process| self.get(*process));
+        }
         let same_number = self.by_pid.get(&child.ppid?)?.iter();
         let mut older = same_number.rev().filter(|parent| {
             parent.boot == child.boot
@@ -234,6 +273,8 @@ impl BootNumbers {
 /// A process with its descendants that left lines.
 pub struct ProcessTree {
     members: HashSet<Process>,
+    /// Processes without lines between the root and a member.
+    between: HashSet<Process>,
     /// Processes that may belong to the tree: their parents left no line, or have ended.
     pub uncertain: Vec<Process>,
 }
@@ -246,6 +287,7 @@ impl ProcessTree {
         all.sort_by_key(|known| (nanoseconds(known.process.start), known.process.pid));
         let mut family = Self {
             members: HashSet::new(),
+            between: HashSet::new(),
             uncertain: Vec::new(),
         };
         for known in &all {
@@ -254,20 +296,54 @@ impl ProcessTree {
                 (None, TreeRoot::Unlogged(pid, boot)) => {
                     known.ppid == Some(pid) && known.boot == boot
                 }
-                (None, TreeRoot::Logged(_)) => false,
+                (None, TreeRoot::Logged(_) | TreeRoot::Ancestor(_)) => false,
             };
-            if by_parent || root == TreeRoot::Logged(known.process) {
-                family.members.insert(known.process);
+            let by_root = match root {
+                TreeRoot::Ancestor(root) => known.has_ancestor(root),
+                TreeRoot::Logged(root) => known.process == root,
+                TreeRoot::Unlogged(..) => false,
+            };
+            if by_parent || by_root || family.leads(processes, known, root) {
+                family.add(known, root);
             }
         }
         family.add_unsure(processes, root, &all);
         family
     }
 
+    /// Adds a member, and what lies between it and the root.
+    fn add(&mut self, known: &KnownProcess, root: TreeRoot) {
+        self.members.insert(known.process);
+        let (TreeRoot::Logged(root) | TreeRoot::Ancestor(root)) = root else {
+            return;
+        };
+        if known.has_ancestor(root) {
+            let ancestors = known.ancestors.iter().flatten();
+            (self.between).extend(ancestors.take_while(|process| **process != root));
+        }
+    }
+
+    /// Whether the tree made the process group of a process: the leader is of the tree. This finds processes
+    /// whose parent has ended. The other processes of a pipeline have the leader's own parent.
+    fn leads(&self, processes: &Processes, known: &KnownProcess, root: TreeRoot) -> bool {
+        let Some(leader) = known.actor.group.as_ref().and_then(|group| group.leader) else {
+            return false;
+        };
+        let is_of_tree = root == TreeRoot::Ancestor(leader)
+            || self.members.contains(&leader)
+            || self.between.contains(&leader);
+        let is_beside = match processes.parent_number(leader) {
+            Some(parent) => known.ppid == Some(parent),
+            None => known.ppid.is_some_and(|ppid| ppid > 1),
+        };
+        is_of_tree && !is_beside
+    }
+
     /// A process without its descendants.
     pub fn alone(process: Process) -> Self {
         Self {
             members: HashSet::from([process]),
+            between: HashSet::new(),
             uncertain: Vec::new(),
         }
     }
@@ -295,6 +371,10 @@ impl ProcessTree {
         let mut uncertain: HashSet<Process> = HashSet::new();
         for known in all {
             if self.members.contains(&known.process) {
+                continue;
+            }
+            // Ancestors were recorded, and the root is not among them.
+            if known.ancestors.is_some() && known.ppid.is_none_or(|ppid| ppid > 1) {
                 continue;
             }
             let may_belong = match processes.parent(known) {
@@ -331,12 +411,13 @@ impl TreeOrigin {
             .min()?;
         let (pid, boot) = match root {
             TreeRoot::Logged(process) => (process.pid, processes.get(process)?.boot),
+            TreeRoot::Ancestor(process) => (process.pid, known.first()?.boot),
             TreeRoot::Unlogged(pid, boot) => (pid, boot),
         };
         let mut ancestors = HashSet::new();
         let mut at = match root {
             TreeRoot::Logged(process) => processes.get(process),
-            TreeRoot::Unlogged(..) => None,
+            TreeRoot::Ancestor(_) | TreeRoot::Unlogged(..) => None,
         };
         while let Some(known) = at {
             ancestors.extend(known.ppid);

@@ -101,6 +101,8 @@ pub struct Candidate {
     pub known: KnownProcess,
     /// Whether the process left lines itself.
     pub is_logged: bool,
+    /// Number and start of the process, if they are known.
+    pub process: Option<Process>,
 }
 
 impl Filter {
@@ -350,10 +352,15 @@ impl ProcessSet {
             let meant = all.iter().filter_map(|(root, family)| {
                 let (process, is_logged) = match *root {
                     TreeRoot::Logged(process) => (Some(process), true),
-                    TreeRoot::Unlogged(..) => (family.first(), false),
+                    TreeRoot::Ancestor(process) => (Some(process), false),
+                    TreeRoot::Unlogged(..) => (None, false),
                 };
-                let known = processes.get(process?)?.clone();
-                Some(Candidate { known, is_logged })
+                let known = process.filter(|_| is_logged).or_else(|| family.first());
+                Some(Candidate {
+                    known: processes.get(known?)?.clone(),
+                    is_logged,
+                    process,
+                })
             });
             return Err(SelectionError::Several(number, meant.collect()));
         }

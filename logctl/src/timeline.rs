@@ -28,6 +28,10 @@ pub struct Actor {
     pub ppid: Option<u32>,
     /// Its session.
     pub sid: Option<u32>,
+    /// Its process group; `None`: the line is of a module that did not record groups.
+    pub group: Option<Group>,
+    /// Its ancestors, the parent first, on the first line of the process in a segment.
+    pub ancestors: Vec<Process>,
     /// Its user.
     pub uid: Option<u32>,
     /// The number of its exec calls.
@@ -38,6 +42,17 @@ pub struct Actor {
     pub comm: Vec<u8>,
     /// Its arguments.
     pub args: Vec<Vec<u8>>,
+}
+
+/// A process group: in an interactive shell, one command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// Its number, which is that of its leader.
+    pub pgid: u32,
+    /// The leader; `None`: it had ended.
+    pub leader: Option<Process>,
+    /// The short name of the leader, if that is another process; or empty.
+    pub comm: Vec<u8>,
 }
 
 impl Actor {
@@ -53,6 +68,14 @@ impl Actor {
             process: line.pid,
             ppid: line.ppid,
             sid: line.sid,
+            group: line.pgid.map(|group| Group {
+                pgid: group.pgid,
+                leader: group.leader(line.pid),
+                comm: line.pgcomm.map(decoded).unwrap_or_default(),
+            }),
+            ancestors: (line.ancestors.iter())
+                .flat_map(|ancestors| ancestors.processes())
+                .collect(),
             uid: line.uid,
             exec: line.exec,
             command: line.command.to_vec(),
@@ -65,6 +88,18 @@ impl Actor {
     pub fn leads(&self) -> bool {
         let pid = self.process.map(|process| process.pid);
         pid.is_some() && pid == self.sid
+    }
+
+    /// Whether the line has all ancestors: none but the machine's first process, or a list of them.
+    pub fn records_ancestors(&self) -> bool {
+        let is_top = self.ppid.is_some_and(|ppid| ppid <= 1);
+        self.group.is_some() && (is_top || !self.ancestors.is_empty())
+    }
+
+    /// Whether the actor leads its process group.
+    pub fn leads_group(&self) -> bool {
+        let leader = self.group.as_ref().and_then(|group| group.leader);
+        leader.is_some() && leader == self.process
     }
 
     /// The name of its program; empty if not known.

@@ -465,7 +465,7 @@ fn every_command_has_json() {
     }
     let (mut kernel, files) = history();
     let (_, said, _) = run(&mut kernel, &files, "log -n 1 --json");
-    let expected = r#"{"v":1,"type":"action","path":"/m/build.log","action":8,"first_op":7,"operations":2,"time":"2025-11-20T14:43:10.000000000+02:00","first_time":"2025-11-20T14:43:10.000000000+02:00","command":"/bin/bash","args":["-bash"],"pid":40,"ppid":1,"sid":40,"uid":1000,"user":"ana","changes":{"files_made":1,"files_gone":0,"directories_made":0,"directories_gone":0,"changed":0,"moved":0,"reverts":0}}"#;
+    let expected = r#"{"v":1,"type":"action","path":"/m/build.log","action":8,"first_op":7,"operations":2,"time":"2025-11-20T14:43:10.000000000+02:00","first_time":"2025-11-20T14:43:10.000000000+02:00","title":"bash (redirect)","processes":1,"command":"/bin/bash","args":["-bash"],"pid":40,"ppid":1,"sid":40,"uid":1000,"user":"ana","changes":{"files_made":1,"files_gone":0,"directories_made":0,"directories_gone":0,"changed":0,"moved":0,"reverts":0}}"#;
     assert_eq!(said.trim_end(), expected);
     kernel.conflicts.insert(6, (8, Reason::Conflict));
     let (code, said, _) = run(&mut kernel, &files, "revert 6 --json");

@@ -145,16 +145,16 @@ impl Context<'_> {
         let pid = number.pid;
         let mut message = format!("{} processes had the number {pid}:", all.len());
         for meant in &all {
-            message += &match meant.is_logged {
-                true => format!("\n  {}", self.process(&meant.known)),
-                false => format!(
-                    "\n  one that left no line, the parent of {}",
-                    self.process(&meant.known)
-                ),
+            let known = self.process(&meant.known);
+            message += &match (meant.is_logged, meant.process) {
+                (true, _) => format!("\n  {known}"),
+                (false, Some(process)) => {
+                    format!("\n  {}, which left no line, above {known}", name(process))
+                }
+                (false, None) => format!("\n  one that left no line, the parent of {known}"),
             };
         }
-        let logged = all.iter().find(|meant| meant.is_logged);
-        let named = logged.map(|meant| name(meant.known.process));
+        let named = all.iter().find_map(|meant| meant.process).map(name);
         Error::Several {
             message,
             hint: match named {

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use crate::actions::{actions, is_settled, visible, Action, Changes};
 use crate::cli::Selection;
 use crate::describe::{
-    action_command, changes, command, count, cut, local, location, operation, when,
+    action_command, changes, command, count, cut, local, location, operation, process_count, when,
 };
 use crate::error::Error;
 use crate::json;
@@ -258,7 +258,10 @@ fn print_table(
             when(newest.time, now, zone),
             view.who(action, context),
             cut(&action_command(&view.timeline, action)),
-            changes(&changed, only.as_ref()),
+            match process_count(&view.timeline, action) {
+                Some(processes) => format!("{}  {processes}", changes(&changed, only.as_ref())),
+                None => changes(&changed, only.as_ref()),
+            },
         ]);
     }
     if rows.len() == 1 {
@@ -378,7 +381,7 @@ fn print_action(view: &View, context: &Context<'_>, output: &mut Output<'_>) -> 
         ["when".to_owned(), when],
         ["who".to_owned(), view.who(action, context)],
     ];
-    let actor = &newest.actor;
+    let actor = action.actor(&view.timeline);
     if let Some(process) = actor.process {
         let number = |value: Option<u32>| value.map_or_else(|| "?".into(), |n| n.to_string());
         let (ppid, sid) = (number(actor.ppid), number(actor.sid));
