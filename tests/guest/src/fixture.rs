@@ -248,9 +248,13 @@ impl Fixture {
     }
 
     /// A shell line, run in the mount. With job control, as an interactive shell has it, but -m as an argument
-    /// would need a terminal.
+    /// would need a terminal. The trap keeps the shell from becoming its last command, which no interactive
+    /// shell does.
     pub fn sh(&self, line: &str) -> Outcome<String> {
-        mounts::run_in(&self.mnt, &["bash", "-euc", &format!("set -m\n{line}")])
+        mounts::run_in(
+            &self.mnt,
+            &["bash", "-euc", &format!("set -m; trap : EXIT\n{line}")],
+        )
     }
 
     /// Takes back the newest `count` operations of a file.

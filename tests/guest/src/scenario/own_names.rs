@@ -26,13 +26,13 @@ const ANA: &str = "setpriv --reuid 2000 --regid 2000 --clear-groups bash -euc";
 const BEN: &str = "setpriv --reuid 2001 --regid 2001 --clear-groups bash -euc";
 
 fn as_user(w: &Fixture, user: &str, line: &str) -> Outcome<String> {
-    w.sh(&format!("{user} '{line}' 2>&1"))
+    w.sh(&format!("{user} 'set -m; trap : EXIT; {line}' 2>&1"))
 }
 
 /// The same, with or without success: the exit code and the output.
 fn try_as(w: &Fixture, user: &str, line: &str) -> Outcome<(String, String)> {
     let said = w.sh(&format!(
-        "({user} '{line}' 2>&1) && echo 'exit 0' || echo \"exit $?\""
+        "({user} 'set -m; trap : EXIT; {line}' 2>&1) && echo 'exit 0' || echo \"exit $?\""
     ))?;
     let (text, code) = said.trim_end().rsplit_once("exit ").unwrap_or((&said, "?"));
     Ok((code.to_owned(), text.to_owned()))

@@ -35,7 +35,7 @@ const ANA: u32 = 2000;
 const BEN: u32 = 2001;
 
 pub fn user(uid: u32, line: &str) -> String {
-    format!("setpriv --reuid {uid} --regid {uid} --clear-groups bash -euc '{line}' 2>&1")
+    format!("setpriv --reuid {uid} --regid {uid} --clear-groups bash -euc 'set -m; trap : EXIT; {line}' 2>&1")
 }
 
 /// The output and exit code of a user's command line, with or without success.
