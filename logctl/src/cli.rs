@@ -138,6 +138,27 @@ pub struct Options {
     pub no_redo: bool,
 }
 
+/// What becomes of the changes of a command. Without an option: ask on a terminal, otherwise keep them.
+#[derive(Args, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[group(multiple = false)]
+pub struct RunOptions {
+    /// Ask; without a terminal nothing is run.
+    #[arg(long)]
+    pub ask: bool,
+
+    /// Keep them.
+    #[arg(long)]
+    pub keep: bool,
+
+    /// Ask on a terminal, otherwise keep them, as without an option.
+    #[arg(long)]
+    pub auto: bool,
+
+    /// Take them back if the command fails, otherwise keep them.
+    #[arg(long)]
+    pub rollback_on_failure: bool,
+}
+
 /// How differences are shown.
 #[derive(Args, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DiffOptions {
@@ -188,6 +209,23 @@ pub enum Command {
         /// Its number, any of its operations', or @, @-, @~3.
         #[arg(value_name = "OP", default_value = "@")]
         op: String,
+    },
+
+    /// Run a command, say what it changed, and ask whether to keep that. The exit code is the command's, or
+    /// 125 if logctl fails.
+    Run {
+        /// What to do with the changes.
+        #[command(flatten)]
+        options: RunOptions,
+
+        /// The command and its arguments.
+        #[arg(
+            value_name = "CMD",
+            required = true,
+            trailing_var_arg = true,
+            allow_hyphen_values = true
+        )]
+        words: Vec<OsString>,
     },
 
     /// Take chosen operations back, and keep later ones. Of files alone: the newest operations of
@@ -328,6 +366,7 @@ impl Command {
             Self::Readlog { .. } => "readlog",
             Self::Log { .. } => "log",
             Self::Show { .. } => "show",
+            Self::Run { .. } => "run",
             Self::Revert { .. } => "revert",
             Self::Undo { .. } => "undo",
             Self::Redo { .. } => "redo",
@@ -355,7 +394,7 @@ impl Command {
             },
             Self::Revert { files, .. } | Self::Undo { files, .. } => files,
             Self::Log { paths, .. } | Self::Restore { paths, .. } => paths,
-            Self::Show { .. } | Self::Redo { .. } => &[],
+            Self::Show { .. } | Self::Redo { .. } | Self::Run { .. } => &[],
         }
     }
 }

@@ -12,11 +12,13 @@ mod readlog;
 pub mod report;
 mod revert;
 mod revert_file;
+mod run;
 mod status;
 mod undo;
 mod unified;
 mod versions;
 
+use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -25,7 +27,7 @@ use anstream::ColorChoice;
 use jiff::Zoned;
 use rustix::io::Errno;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, RunOptions};
 use crate::describe::Users;
 use crate::error::Error;
 use crate::json;
@@ -49,6 +51,14 @@ pub fn run(cli: &Cli) -> ExitCode {
     let mut messages = anstream::AutoStream::new(std::io::stderr(), color);
     let mut output = Output::new(&mut results, &mut messages, cli.json);
     (output.is_terminal, output.has_color) = (is_terminal, has_color);
+    if let Command::Run { options, words } = &cli.command {
+        // Standard output is the command's own; JSON is asked for.
+        let mut results = anstream::AutoStream::new(std::io::stderr(), color);
+        let mut messages = anstream::AutoStream::new(std::io::stderr(), color);
+        let mut apart = Output::new(&mut results, &mut messages, false);
+        let output = if cli.json { &mut output } else { &mut apart };
+        return guard(cli, words, *options, output);
+    }
     if is_on_mount(&cli.command) {
         let result = on_mount(cli, &mut output);
         let path = subject(cli);
@@ -93,6 +103,28 @@ pub fn is_on_mount(command: &Command) -> bool {
 
 /// Runs a command on its mount.
 fn on_mount(cli: &Cli, output: &mut Output<'_>) -> Result<(), Error> {
+    with_context(cli, |context| {
+        execute_on_mount(&cli.command, context, output)
+    })
+}
+
+/// Runs another program, and returns the exit code.
+fn guard(cli: &Cli, words: &[OsString], options: RunOptions, output: &mut Output<'_>) -> ExitCode {
+    let result = with_context(cli, |context| run::run(context, words, options, output));
+    match result.and_then(|code| output.finish().map(|()| code)) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            conclude(&cli.command, &subject(cli), Err(error), output);
+            ExitCode::from(run::FAILED)
+        }
+    }
+}
+
+/// Calls `work` with the mount that a command is about.
+fn with_context<T>(
+    cli: &Cli,
+    work: impl FnOnce(&mut Context<'_>) -> Result<T, Error>,
+) -> Result<T, Error> {
     let mount = Mount::holding(&subject(cli))?;
     // Any file of the mount will do, where the root is not readable.
     let root = File::open_to_look(&mount.root);
@@ -110,7 +142,7 @@ fn on_mount(cli: &Cli, output: &mut Output<'_>) -> Result<(), Error> {
         has_own_pids: has_own_pids(),
         confirm: &confirm,
     };
-    let result = execute_on_mount(&cli.command, &mut context, output);
+    let result = work(&mut context);
     // The message names the given path instead of the root that was found from there.
     result.map_err(|error| match error {
         Error::NotLoggerFs { path } if path == mount.root => {
@@ -123,17 +155,24 @@ fn on_mount(cli: &Cli, output: &mut Output<'_>) -> Result<(), Error> {
 
 /// Asks the user on a terminal. Without a terminal the answer is yes.
 fn confirm(question: &str) -> bool {
-    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+    if !is_interactive() {
         return true;
     }
-    let mut messages = std::io::stderr();
-    // Without the question no answer means yes.
-    if write!(messages, "{question} [y/N] ").is_err() {
-        return false;
-    }
+    let answer = ask(&format!("{question} [y/N]"));
+    matches!(answer.as_deref(), Some("y" | "yes"))
+}
+
+/// Whether a user can be asked.
+fn is_interactive() -> bool {
+    std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+}
+
+/// Asks on the terminal; the answer in lower case. `None`: there is none, or the question could not be shown.
+fn ask(question: &str) -> Option<String> {
+    write!(std::io::stderr(), "{question} ").ok()?;
     let mut answer = String::new();
-    let is_read = std::io::stdin().read_line(&mut answer).is_ok();
-    is_read && matches!(answer.trim(), "y" | "Y" | "yes")
+    let count = std::io::stdin().read_line(&mut answer).ok()?;
+    (count != 0).then(|| answer.trim().to_lowercase())
 }
 
 /// Whether process numbers are those of the first PID namespace, which the log has.
@@ -197,7 +236,7 @@ pub fn execute_on_mount(
         Command::Versions { file, limit } => versions::run(context, file, *limit, output),
         Command::Diff { words, options } => diff::run(context, words, options, output),
         Command::Deleted { dir, limit } => deleted::run(context, dir.as_deref(), *limit, output),
-        Command::Readlog { .. } | Command::Status { .. } => Ok(()),
+        Command::Readlog { .. } | Command::Status { .. } | Command::Run { .. } => Ok(()),
     }
 }
 
@@ -284,7 +323,8 @@ pub fn execute(
         | Command::Cat { .. }
         | Command::Versions { .. }
         | Command::Diff { .. }
-        | Command::Deleted { .. } => Ok(()),
+        | Command::Deleted { .. }
+        | Command::Run { .. } => Ok(()),
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use jiff::{Timestamp, Zoned};
 use serde_json::{json, Map, Value};
 
-use crate::actions::Action;
+use crate::actions::{Action, Changes};
 use crate::commands::context::Context;
 use crate::commands::log::View;
 use crate::commands::report::Report;
@@ -221,19 +221,21 @@ pub fn action(view: &View, action: &Action, context: &Context<'_>) -> Value {
         .put_known("sid", actor.sid)
         .put_known("uid", actor.uid)
         .put_known("user", actor.uid.map(|uid| context.users.name(uid)));
-    object.put(
-        "changes",
-        json!({
-            "files_made": changes.files_made,
-            "files_gone": changes.files_gone,
-            "directories_made": changes.directories_made,
-            "directories_gone": changes.directories_gone,
-            "changed": changes.changed,
-            "moved": changes.moved,
-            "reverts": changes.reverts,
-        }),
-    );
+    object.put("changes", changes_value(&changes));
     object.into_value()
+}
+
+/// The numbers of changes.
+pub fn changes_value(changes: &Changes) -> Value {
+    json!({
+        "files_made": changes.files_made,
+        "files_gone": changes.files_gone,
+        "directories_made": changes.directories_made,
+        "directories_gone": changes.directories_gone,
+        "changed": changes.changed,
+        "moved": changes.moved,
+        "reverts": changes.reverts,
+    })
 }
 
 /// The beginning of an object about a path of the mount, with the operation that made it so.

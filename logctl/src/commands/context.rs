@@ -122,7 +122,7 @@ const OTHER_PIDS: &str =
 
 impl Context<'_> {
     /// Checks that a process number without a start time means a process of this PID namespace.
-    fn known(
+    pub fn known(
         &self,
         number: Option<ProcessSpec>,
         option: &str,

@@ -240,7 +240,8 @@ fn newest_number(timeline: &Timeline) -> Option<u64> {
     all.first().map(|action| action.newest(timeline).seq)
 }
 
-fn print_table(
+/// Prints actions as a table; `head` is the newest one of the mount.
+pub fn print_table(
     view: &View,
     head: Option<u64>,
     context: &Context<'_>,

@@ -72,6 +72,7 @@ mod revalidate;
 mod room;
 mod room_groups;
 mod room_without_redo;
+mod run;
 mod same_files;
 mod same_names;
 mod save_units;
@@ -141,6 +142,7 @@ pub fn all() -> Vec<&'static Test> {
         maps_beside::TESTS,
         tool::TESTS,
         verbs::TESTS,
+        run::TESTS,
         restores::TESTS,
         old_content::TESTS,
         links::TESTS,

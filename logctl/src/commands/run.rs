@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! `run`: runs a command, says what it changed, and takes that back if that is wanted.
+//!
+//! All processes that the command starts are descendants of this one, which their lines record (`anc=`). As a
+//! child subreaper this process also stays the ancestor of those whose own parents end.
+
+use std::ffi::{CString, OsString};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::sync::atomic::AtomicBool;
+use std::sync::Arc;
+
+use serde_json::Value;
+use signal_hook::consts::{SIGINT, SIGQUIT};
+
+use crate::actions::Action;
+use crate::cli::{DiffOptions, Options, RunOptions};
+use crate::describe::changes;
+use crate::error::Error;
+use crate::json::{changes_value, JsonObject};
+use crate::operation_spec::{OperationName, OperationSpec};
+use crate::output::Output;
+use crate::process::ProcessSpec;
+use crate::quote::quote_bytes;
+use crate::select::{Filter, SelectedOperations, SelectionError};
+use crate::timeline::Timeline;
+
+use super::context::Context;
+use super::log::{print_table, warn_uncertain, View};
+use super::{ask, diff, is_interactive, revert};
+
+/// The exit code for a failure of logctl itself, as env(1) and timeout(1) have it.
+pub const FAILED: u8 = 125;
+
+/// What becomes of the changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Unchanged,
+    Kept,
+    RolledBack,
+}
+
+impl Outcome {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Unchanged => "unchanged",
+            Self::Kept => "kept",
+            Self::RolledBack => "rolled_back",
+        }
+    }
+}
+
+/// Runs the command, and returns its exit code.
+pub fn run(
+    context: &mut Context<'_>,
+    words: &[OsString],
+    options: RunOptions,
+    output: &mut Output<'_>,
+) -> Result<u8, Error> {
+    let is_interactive = is_interactive();
+    if options.ask && !is_interactive {
+        let message = "--ask needs a terminal; nothing was run".to_owned();
+        return Err(Error::Usage { message });
+    }
+    let own = ProcessSpec {
+        pid: std::process::id(),
+        start: None,
+    };
+    let tree = context.known(Some(own), "run")?;
+    let before = newest(context)?;
+    let code = match execute(words) {
+        Ok(status) => code_of(status),
+        Err(error) => return Ok(not_started(words, &error, output)),
+    };
+    let run = Run {
+        words,
+        code,
+        before,
+        tree,
+    };
+    let found = run.look(context, output)?;
+    let outcome = match &found {
+        None => {
+            output.say(format_args!("{} changed nothing.", run.name()));
+            Outcome::Unchanged
+        }
+        Some(found) => {
+            output.say(run.summary(found));
+            match run.is_wanted(found, (options, is_interactive), context, output)? {
+                true => Outcome::Kept,
+                false => {
+                    found.roll_back(before, context, output)?;
+                    Outcome::RolledBack
+                }
+            }
+        }
+    };
+    if output.json {
+        output.object(&run.json(found.as_ref(), outcome, context))?;
+    }
+    Ok(code)
+}
+
+/// A command that has ended.
+struct Run<'w> {
+    words: &'w [OsString],
+    code: u8,
+    /// The number of the newest line before it.
+    before: u64,
+    /// This process and its descendants.
+    tree: Option<ProcessSpec>,
+}
+
+/// What a command changed.
+struct Found {
+    view: View,
+    /// All of it, as one action.
+    whole: Action,
+}
+
+impl Run<'_> {
+    fn name(&self) -> String {
+        let words = self.words.iter();
+        let words = words.map(|word| quote_bytes(word.as_bytes(), false));
+        words.collect::<Vec<_>>().join(" ")
+    }
+
+    /// Finds what the command changed. `None`: nothing.
+    fn look(
+        &self,
+        context: &mut Context<'_>,
+        output: &mut Output<'_>,
+    ) -> Result<Option<Found>, Error> {
+        let timeline = back_to(context, self.before)?;
+        let first = OperationName::Number(self.before.saturating_add(1));
+        let filter = Filter {
+            ops: vec![OperationSpec::Range(Some(first), None)],
+            is_raw: true,
+            tree: self.tree,
+            ..Filter::default()
+        };
+        let SelectedOperations {
+            entries,
+            actions,
+            uncertain,
+        } = match filter.choose(&timeline, context.tree) {
+            Err(SelectionError::Nothing(_)) => return Ok(None),
+            chosen => chosen.map_err(|error| context.selection_error(error))?,
+        };
+        warn_uncertain(&uncertain, "are not counted", context, output);
+        let whole = Action { entries };
+        let view = View::new(timeline, actions, context);
+        let is_nothing = whole.entries.is_empty();
+        Ok((!is_nothing).then_some(Found { view, whole }))
+    }
+
+    fn summary(&self, found: &Found) -> String {
+        let (changed, only) = found.view.changes(&found.whole);
+        let end = match self.code {
+            0 => String::new(),
+            code => format!(" (exit code {code})"),
+        };
+        format!("{}{end}: {}", self.name(), changes(&changed, only.as_ref()))
+    }
+
+    /// Whether the changes are to be kept.
+    fn is_wanted(
+        &self,
+        found: &Found,
+        (options, is_interactive): (RunOptions, bool),
+        context: &mut Context<'_>,
+        output: &mut Output<'_>,
+    ) -> Result<bool, Error> {
+        if options.rollback_on_failure {
+            return Ok(self.code == 0);
+        }
+        if options.keep || !is_interactive {
+            return Ok(true);
+        }
+        loop {
+            let shown = match ask("[k]eep, [r]oll back, show the [d]iff, or [l]ist the actions?") {
+                None => return Ok(true),
+                Some(answer) => match answer.as_str() {
+                    "" | "k" | "keep" => return Ok(true),
+                    "r" | "roll back" => return Ok(false),
+                    "d" | "diff" => found.print_differences(self.before, context, output),
+                    "l" | "list" => print_table(&found.view, None, context, output),
+                    _ => continue,
+                },
+            };
+            // A failed look is no reason to decide anything.
+            if let Err(error) = shown.and_then(|()| output.finish()) {
+                output.error(&error);
+            }
+        }
+    }
+
+    fn json(&self, found: Option<&Found>, outcome: Outcome, context: &Context<'_>) -> Value {
+        let mut object = JsonObject::new("run", &context.root);
+        let words: Vec<Value> = (self.words.iter())
+            .map(|word| word.to_string_lossy().into())
+            .collect();
+        object
+            .put("args", words)
+            .put("exit", self.code)
+            .put("outcome", outcome.as_str());
+        if let Some(Found { view, whole }) = found {
+            object
+                .put("first_op", whole.oldest(&view.timeline).seq)
+                .put("last_op", whole.newest(&view.timeline).seq)
+                .put("operations", whole.entries.len())
+                .put("changes", changes_value(&view.changes(whole).0));
+        }
+        object.into_value()
+    }
+}
+
+impl Found {
+    /// Prints the differences that arose while the command ran.
+    fn print_differences(
+        &self,
+        before: u64,
+        context: &mut Context<'_>,
+        output: &mut Output<'_>,
+    ) -> Result<(), Error> {
+        let newest = self.whole.newest(&self.view.timeline).seq;
+        let words = [PathBuf::from(format!("{before}..{newest}"))];
+        diff::run(context, &words, &DiffOptions::default(), output)
+    }
+
+    /// Takes exactly the operations back that were counted.
+    fn roll_back(
+        &self,
+        before: u64,
+        context: &mut Context<'_>,
+        output: &mut Output<'_>,
+    ) -> Result<(), Error> {
+        // Others may have changed something since.
+        let timeline = back_to(context, before)?;
+        let counted = self.whole.operations(&self.view.timeline);
+        let chosen = counted.filter_map(|entry| timeline.find(entry.seq));
+        let chosen: Vec<usize> = chosen.collect();
+        let all = (Options::default(), 0, false);
+        revert::request(context, "revert", timeline, &chosen, all, output).map(drop)
+    }
+}
+
+/// The number of the newest line; 0: there is none.
+fn newest(context: &mut Context<'_>) -> Result<u64, Error> {
+    let timeline = back_to(context, u64::MAX)?;
+    Ok(timeline.entries.first().map_or(0, |entry| entry.seq))
+}
+
+/// The history back to the line with this number.
+fn back_to(context: &mut Context<'_>, seq: u64) -> Result<Timeline, Error> {
+    let mut timeline = Timeline::of_user(context.me);
+    loop {
+        let extended = timeline.extend(context.object);
+        let is_more = extended.map_err(|errno| context.unread(errno))?;
+        let oldest = timeline.entries.last();
+        if !is_more || oldest.is_some_and(|oldest| oldest.seq <= seq) {
+            return Ok(timeline);
+        }
+    }
+}
+
+/// Runs a command with the streams and the terminal of this process, and waits for its end.
+fn execute(words: &[OsString]) -> io::Result<ExitStatus> {
+    let program = words.first().ok_or(io::ErrorKind::InvalidInput)?;
+    // Lines name a process group by the short name of its leader, which may be this process.
+    let name = Path::new(program).file_name().unwrap_or(program);
+    if let Ok(name) = CString::new(name.as_bytes()) {
+        let _ = rustix::thread::set_name(&name);
+    }
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+    // A key that interrupts the command must not end this process, too. A handler, since a program inherits
+    // signals that are ignored.
+    let is_pressed = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGQUIT] {
+        signal_hook::flag::register(signal, is_pressed.clone())?;
+    }
+    Command::new(program)
+        .args(words.get(1..).unwrap_or_default())
+        .status()
+}
+
+/// The exit code of a command as a shell has it.
+fn code_of(status: ExitStatus) -> u8 {
+    let signal = status.signal().map(|signal| signal.saturating_add(128));
+    let code = status.code().or(signal).unwrap_or(i32::from(FAILED));
+    u8::try_from(code).unwrap_or(FAILED)
+}
+
+/// Reports a command that could not be started, and returns the exit code as a shell has it.
+fn not_started(words: &[OsString], error: &io::Error, output: &mut Output<'_>) -> u8 {
+    let name = words
+        .first()
+        .map(|word| quote_bytes(word.as_bytes(), false));
+    let name = name.unwrap_or_default();
+    output.say(format_args!("error: {name} was not started: {error}"));
+    match error.kind() {
+        io::ErrorKind::NotFound => 127,
+        io::ErrorKind::PermissionDenied => 126,
+        _ => FAILED,
+    }
+}
