@@ -132,8 +132,8 @@ void lfs_process_group(struct lfs_other_process *leader, char *comm)
  * @most: how many of them there is room for
  *
  * Mirrors the walk of yama's task_is_descendant(): a process under RCU keeps its
- * parent alive. Leaves out the first process and what it stands in for: the
- * parents that have ended.
+ * parent alive. Leaves out the first process of the machine, which is also the
+ * parent of processes whose own one has ended.
  *
  * Return: how many there are.
  */

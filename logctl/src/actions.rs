@@ -8,7 +8,7 @@
 //! leads a session (an interactive shell) has a group for itself, and each of its redirections is an action of
 //! its own. Lines of modules that recorded no groups are joined by process.
 //!
-//! What a process does through one open file is one action. The creation of a file belongs to the writes that
+//! Operations of a process through one open file are one action. The creation of a file belongs to the writes that
 //! its creator then makes, and a save to the rename that ends it. The lines of one group of reverts are one
 //! action.
 
@@ -21,8 +21,8 @@ use loggerfs_log::types::{ObjectId, Time};
 /// Neighbours less than this apart are one action, in nanoseconds.
 pub const JOINED: i128 = 2_000_000_000;
 
-/// So long a process may run before its first change, and still belong to what went before it in its group:
-/// a compiler does.
+/// How long a process may run before its first change and still continue the action of its group, in
+/// nanoseconds: a compiler does.
 const RUNNING: i128 = 60_000_000_000;
 
 /// How far the times of two lines may be in the wrong order although the clock was not set.

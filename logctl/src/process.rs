@@ -311,7 +311,7 @@ impl ProcessTree {
         family
     }
 
-    /// Adds a member, and what lies between it and the root.
+    /// Adds a member, and the processes between it and the root.
     fn add(&mut self, known: &KnownProcess, root: TreeRoot) {
         self.members.insert(known.process);
         let (TreeRoot::Logged(root) | TreeRoot::Ancestor(root)) = root else {

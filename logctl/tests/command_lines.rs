@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What a person types as one command is one action: the processes of a process group, split at pauses. A
+//! A command line is one action: the processes of a process group, split at pauses. A
 //! process tree is found by recorded ancestors, also through processes that changed nothing.
 
 #[path = "support/mount.rs"]

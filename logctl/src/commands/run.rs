@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! `run`: runs a command, says what it changed, and takes that back if that is wanted.
+//! `run`: runs a command, reports its changes, and takes them back if that is wanted.
 //!
 //! All processes that the command starts are descendants of this one, which their lines record (`anc=`). As a
 //! child subreaper this process also stays the ancestor of those whose own parents end.
@@ -17,10 +17,10 @@ use std::sync::Arc;
 use serde_json::Value;
 use signal_hook::consts::{SIGINT, SIGQUIT};
 
-use crate::actions::Action;
+use crate::actions::{nanoseconds, Action};
 use crate::cli::{DiffOptions, Options, RunOptions};
 use crate::describe::changes;
-use crate::error::Error;
+use crate::error::{Error, Refusal};
 use crate::json::{changes_value, JsonObject};
 use crate::operation_spec::{OperationName, OperationSpec};
 use crate::output::Output;
@@ -28,6 +28,8 @@ use crate::process::ProcessSpec;
 use crate::quote::quote_bytes;
 use crate::select::{Filter, SelectedOperations, SelectionError};
 use crate::timeline::Timeline;
+use crate::uapi::Reason;
+use loggerfs_log::line::Process;
 
 use super::context::Context;
 use super::log::{print_table, warn_uncertain, View};
@@ -36,7 +38,7 @@ use super::{ask, diff, is_interactive, revert};
 /// The exit code for a failure of logctl itself, as env(1) and timeout(1) have it.
 pub const FAILED: u8 = 125;
 
-/// What becomes of the changes.
+/// The end of the changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
     Unchanged,
@@ -66,11 +68,11 @@ pub fn run(
         let message = "--ask needs a terminal; nothing was run".to_owned();
         return Err(Error::Usage { message });
     }
-    let own = ProcessSpec {
+    let number = ProcessSpec {
         pid: std::process::id(),
         start: None,
     };
-    let tree = context.known(Some(own), "run")?;
+    context.known(Some(number), "run")?;
     let before = newest(context)?;
     let code = match execute(words) {
         Ok(status) => code_of(status),
@@ -80,7 +82,6 @@ pub fn run(
         words,
         code,
         before,
-        tree,
     };
     let found = run.look(context, output)?;
     let outcome = match &found {
@@ -111,11 +112,9 @@ struct Run<'w> {
     code: u8,
     /// The number of the newest line before it.
     before: u64,
-    /// This process and its descendants.
-    tree: Option<ProcessSpec>,
 }
 
-/// What a command changed.
+/// The changes of a command.
 struct Found {
     view: View,
     /// All of it, as one action.
@@ -129,18 +128,24 @@ impl Run<'_> {
         words.collect::<Vec<_>>().join(" ")
     }
 
-    /// Finds what the command changed. `None`: nothing.
+    /// Finds the changes of the command. `None`: there are none.
     fn look(
         &self,
         context: &mut Context<'_>,
         output: &mut Output<'_>,
     ) -> Result<Option<Found>, Error> {
         let timeline = back_to(context, self.before)?;
+        let Some(own) = own_process(&timeline, self.before) else {
+            return Ok(None);
+        };
         let first = OperationName::Number(self.before.saturating_add(1));
         let filter = Filter {
             ops: vec![OperationSpec::Range(Some(first), None)],
             is_raw: true,
-            tree: self.tree,
+            tree: Some(ProcessSpec {
+                pid: own.pid,
+                start: Some(own.start),
+            }),
             ..Filter::default()
         };
         let SelectedOperations {
@@ -241,12 +246,68 @@ impl Found {
     ) -> Result<(), Error> {
         // Others may have changed something since.
         let timeline = back_to(context, before)?;
+        // A part of the command's lines may be gone: the rest alone is not its state from before.
+        if is_dropped(&timeline, before) {
+            let path = context.root.clone();
+            let (reason, op) = (Reason::Trimmed, None);
+            return Err(Error::Refused(Refusal { path, reason, op }));
+        }
         let counted = self.whole.operations(&self.view.timeline);
         let chosen = counted.filter_map(|entry| timeline.find(entry.seq));
         let chosen: Vec<usize> = chosen.collect();
         let all = (Options::default(), 0, false);
         revert::request(context, "revert", timeline, &chosen, all, output).map(drop)
     }
+}
+
+/// Whether lines that followed the one with this number were dropped to free space.
+fn is_dropped(timeline: &Timeline, before: u64) -> bool {
+    let oldest = timeline.oldest_kept();
+    oldest.is_some_and(|oldest| oldest.seq > before.saturating_add(1))
+}
+
+/// This process as the lines after the one with this number record it. `None`: no descendant left a line.
+///
+/// Numbers are reused, and lines have start times by a clock that may have been set since. The time between the
+/// starts of this process and of its parent is the same in all clocks, so that is compared.
+fn own_process(timeline: &Timeline, before: u64) -> Option<Process> {
+    let (own, parent) = (std::process::id(), parent_number());
+    let age = parent.and_then(|parent| Some(started(own)? - started(parent)?));
+    let newer = timeline.entries.iter().filter(|entry| entry.seq > before);
+    let matches = newer.filter_map(|entry| {
+        let ancestors = &entry.actor.ancestors;
+        let at = ancestors.iter().position(|process| process.pid == own)?;
+        let found = ancestors[at];
+        let is_own = match (age, ancestors.get(at + 1)) {
+            (Some(age), Some(above)) => {
+                let recorded = nanoseconds(found.start) - nanoseconds(above.start);
+                Some(above.pid) == parent && (recorded - age).abs() < ABOUT
+            }
+            // The parent is the first process of the machine, or not visible.
+            _ => true,
+        };
+        is_own.then_some(found)
+    });
+    matches.max_by_key(|process| nanoseconds(process.start))
+}
+
+/// How exact start times in /proc are, in nanoseconds: two ticks of a clock with a hundred a second, and more.
+const ABOUT: i128 = 50_000_000;
+
+/// The number of the parent; `None`: it is in another PID namespace.
+fn parent_number() -> Option<u32> {
+    let parent = rustix::process::getppid()?;
+    u32::try_from(parent.as_raw_nonzero().get()).ok()
+}
+
+/// When a process was started, in nanoseconds since the machine's boot (proc_pid_stat(5), field 22).
+fn started(pid: u32) -> Option<i128> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, in parentheses, may have spaces.
+    let fields = stat.rsplit_once(") ")?.1;
+    let ticks: i128 = fields.split(' ').nth(19)?.parse().ok()?;
+    let rate = i128::from(rustix::param::clock_ticks_per_second());
+    Some(ticks * 1_000_000_000 / rate.max(1))
 }
 
 /// The number of the newest line; 0: there is none.
