@@ -138,7 +138,7 @@ pub struct Options {
     pub no_redo: bool,
 }
 
-/// What becomes of the changes of a command. Without an option: ask on a terminal, otherwise keep them.
+/// Whether the changes of a command are kept. Without an option: ask on a terminal, otherwise keep them.
 #[derive(Args, Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[group(multiple = false)]
 pub struct RunOptions {
@@ -199,6 +199,10 @@ pub enum Command {
         #[arg(short = 'n', value_name = "N")]
         limit: Option<usize>,
 
+        /// Also the processes of each action, and the changes of each.
+        #[arg(short, long, conflicts_with = "ops")]
+        processes: bool,
+
         /// Which of them.
         #[command(flatten)]
         selection: Selection,
@@ -209,12 +213,16 @@ pub enum Command {
         /// Its number, any of its operations', or @, @-, @~3.
         #[arg(value_name = "OP", default_value = "@")]
         op: String,
+
+        /// Also its changes in files, as `diff` shows them.
+        #[arg(short, long)]
+        diff: bool,
     },
 
-    /// Run a command, say what it changed, and ask whether to keep that. The exit code is the command's, or
+    /// Run a command, report its changes, and ask whether to keep them. The exit code is the command's, or
     /// 125 if logctl fails.
     Run {
-        /// What to do with the changes.
+        /// Whether its changes are kept.
         #[command(flatten)]
         options: RunOptions,
 
@@ -259,11 +267,12 @@ pub enum Command {
         flat: bool,
     },
 
-    /// Take the last action back: all that one command did at once. Of a file, also a save that
-    /// renamed a new file to the name, or its deletion. A second undo goes further back.
+    /// Take the last action of this terminal's session back: all that one command did at once. Of a file or
+    /// directory, the last action on it, by any session: also a save that renamed a new file to the name, or
+    /// its deletion. A second undo goes further back.
     Undo {
         /// OP, A..B or @~N: the actions to take back, as `log` numbers them. Others are files and
-        /// directories: only what was done there.
+        /// directories: only the operations there.
         #[arg(value_name = "OP|FILE")]
         files: Vec<PathBuf>,
 
@@ -274,6 +283,10 @@ pub enum Command {
         /// How many of the newest actions; -3 is short for --count 3.
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MAX_COUNT))]
         count: Option<u64>,
+
+        /// The newest actions of all sessions.
+        #[arg(long, conflicts_with = "files")]
+        any: bool,
     },
 
     /// Take an undo back.
@@ -330,9 +343,9 @@ pub enum Command {
         limit: usize,
     },
 
-    /// Show what an action changed in files, or the differences between two points.
+    /// Show the changes of an action in files, or the differences between two points.
     Diff {
-        /// OP or @~N: what that action changed. A..B: the differences between two points; A.. and a time: up
+        /// OP or @~N: the changes of that action. A..B: the differences between two points; A.. and a time: up
         /// to now. Others are files and directories: only there.
         #[arg(value_name = "POINT|PATH")]
         words: Vec<PathBuf>,
@@ -342,7 +355,7 @@ pub enum Command {
         options: DiffOptions,
     },
 
-    /// List what was deleted and can come back.
+    /// List deleted files that can come back.
     Deleted {
         /// Below this directory; otherwise on the whole mount.
         dir: Option<PathBuf>,

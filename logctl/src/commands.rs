@@ -9,6 +9,7 @@ mod diff;
 pub mod log;
 mod point;
 mod readlog;
+mod redo;
 pub mod report;
 mod revert;
 mod revert_file;
@@ -34,6 +35,7 @@ use crate::json;
 use crate::mount::Mount;
 use crate::object::{File, Object};
 use crate::output::Output;
+use crate::session::Session;
 use crate::uapi::{Revert, Status, VERSION};
 use context::{named_operations, Context};
 use loggerfs_log::types::ObjectId;
@@ -131,15 +133,19 @@ fn with_context<T>(
     let mut root = root.or_else(|_| File::open_to_look(&subject(cli)))?;
     let identify = |path: &Path| identify(&mount.root.join(path));
     let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let now = Zoned::now();
+    let has_own_pids = has_own_pids();
+    let session = Session::own(now.timestamp().as_nanosecond());
     let mut context = Context {
         object: &mut root,
         tree: &mount,
         identify: &identify,
         root: mount.root.clone(),
-        now: Zoned::now(),
+        now,
         users: Users::of(&passwd),
         me: Some(rustix::process::geteuid().as_raw()).filter(|uid| *uid != 0),
-        has_own_pids: has_own_pids(),
+        session: session.filter(|_| has_own_pids),
+        has_own_pids,
         confirm: &confirm,
     };
     let result = work(&mut context);
@@ -214,15 +220,36 @@ pub fn execute_on_mount(
         Command::Log {
             paths,
             limit,
+            processes,
             selection,
-        } => log::run(context, paths, *limit, selection, output),
-        Command::Show { op } => log::show(context, op, output),
+        } => {
+            let detail = log::Detail {
+                limit: *limit,
+                processes: *processes,
+            };
+            log::run(context, paths, detail, selection, output)
+        }
+        Command::Show { op, diff } => {
+            log::show(context, op, output)?;
+            match diff {
+                true => diff::of_action(context, op, output),
+                false => Ok(()),
+            }
+        }
         Command::Undo {
             files,
-            count,
             options,
-        } => undo::undo(context, *count, files, *options, output),
-        Command::Redo { count, options } => undo::redo(context, *count, *options, output),
+            count,
+            any,
+        } => {
+            let wanted = undo::Wanted {
+                count: *count,
+                any: *any,
+                words: files,
+            };
+            undo::undo(context, wanted, *options, output)
+        }
+        Command::Redo { count, options } => redo::run(context, *count, *options, output),
         Command::Revert { .. } => revert_chosen(command, context, output),
         Command::Restore {
             to,

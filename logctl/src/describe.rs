@@ -272,3 +272,17 @@ pub fn taken_back(changes: &Changes, only: Option<&Place>, would: bool) -> Strin
         text
     }
 }
+
+/// A size for people.
+pub fn bytes(size: u64) -> String {
+    const UNITS: [&str; 5] = ["KB", "MB", "GB", "TB", "PB"];
+    if size < 1000 {
+        return format!("{size} B");
+    }
+    let (mut size, mut unit) = (size, 0);
+    while size >= 999_950 && unit + 1 < UNITS.len() {
+        size /= 1000;
+        unit += 1;
+    }
+    format!("{}.{} {}", size / 1000, size % 1000 / 100, UNITS[unit])
+}

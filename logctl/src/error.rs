@@ -61,6 +61,13 @@ pub enum Error {
         /// The explanation.
         message: String,
     },
+    /// This session has no action that can be undone, and others have.
+    NotOfSession {
+        /// The command of the newest action of all.
+        command: String,
+        /// Its number.
+        op: u64,
+    },
     /// A path is not there, and the history does not name it.
     NoSuchName {
         /// The explanation.
@@ -153,6 +160,7 @@ impl Error {
             Self::NotAsWanted { .. } => 3,
             Self::Conflicts { code, .. } => *code,
             Self::Version { .. } | Self::Nothing { .. } | Self::NoSuchName { .. } => 1,
+            Self::NotOfSession { .. } => 1,
             Self::Differs | Self::Output(_) => 1,
         }
     }
@@ -166,7 +174,7 @@ impl Error {
             Self::Refused(refusal) | Self::OldContent(refusal) => refusal.reason.as_str(),
             Self::System { .. } => "System",
             Self::Usage { .. } | Self::NoSuchCommand { .. } => "Usage",
-            Self::Nothing { .. } => Reason::NothingLeft.as_str(),
+            Self::Nothing { .. } | Self::NotOfSession { .. } => Reason::NothingLeft.as_str(),
             Self::NoSuchName { .. } => "NoSuchName",
             Self::Several { .. } => "Several",
             Self::NotAsWanted { .. } => "NotAsWanted",
@@ -205,6 +213,9 @@ impl Error {
             Self::Nothing { .. } | Self::NoSuchName { .. } => {
                 Some("`logctl log` lists the actions.".into())
             }
+            Self::NotOfSession { command, op } => Some(format!(
+                "`logctl undo --any` takes the newest action of all back: {op}, {command}"
+            )),
             Self::Several { hint, .. } => Some(hint.clone()),
             Self::NotAsWanted { .. } => Some(
                 "`logctl undo` takes the restore back; `logctl log` lists the actions."
@@ -272,6 +283,9 @@ impl fmt::Display for Error {
             | Self::NoSuchName { message }
             | Self::NotAsWanted { message } => f.write_str(message),
             Self::Nothing { message } => write!(f, "{message}; nothing was changed"),
+            Self::NotOfSession { .. } => f.write_str(
+                "nothing that was done in this terminal session is left to undo; nothing was changed",
+            ),
             Self::Several { message, .. } => write!(f, "{message}\nnothing was changed"),
             Self::Conflicts { path, .. } => {
                 write!(f, "operations are in the way on {}", quoted(path))

@@ -198,11 +198,20 @@ pub fn on_error(status: &Status) -> &'static str {
 
 /// An action.
 pub fn action(view: &View, action: &Action, context: &Context<'_>) -> Value {
+    described("action", view, action, context)
+}
+
+/// The operations of one process in an action.
+pub fn process(view: &View, part: &Action, context: &Context<'_>) -> Value {
+    described("process", view, part, context)
+}
+
+fn described(kind: &str, view: &View, action: &Action, context: &Context<'_>) -> Value {
     let (newest, oldest) = (action.newest(&view.timeline), action.oldest(&view.timeline));
     let (changes, only) = view.changes(action);
     let only = only.and_then(|place| place.path);
     let path = only.map_or_else(|| context.root.clone(), |path| context.root.join(path));
-    let mut object = JsonObject::new("action", &path);
+    let mut object = JsonObject::new(kind, &path);
     let actor = action.actor(&view.timeline);
     let args = (!actor.args.is_empty()).then(|| strings(&actor.args));
     object

@@ -1,175 +1,189 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The last change of a file: which of the newest operations of its log, or of its directory's log, are one
-//! action on it.
+//! The last change at a path: the newest action there, with the operations that belong to it.
 //!
-//! A save by rename is an action on names: the file that has the name now is younger than the file that
-//! the user means by the name.
+//! A save by rename is an action on names: the file that has the name now is younger than the file that the
+//! user means by the name. The steps of such a save are taken back together, also those on other names.
+//! Operations on other names and files stay, of the same command as well.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::path::{Path, PathBuf};
 
-use crate::actions::actions;
-use crate::timeline::Timeline;
-use loggerfs_log::line::{Line, Op, Process};
+use crate::actions::{actions, is_on_names, visible};
+use crate::operation_spec::action_of;
+use crate::paths::{Paths, Tree};
+use crate::timeline::{Entry, Timeline};
+use loggerfs_log::line::{Op, Process};
+use loggerfs_log::types::ObjectId;
 
-/// The operations that take the last change of a file back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LastChange {
-    /// This many of the file's newest operations.
-    File(usize),
-    /// This many of its directory's newest operations.
-    Directory(usize),
-    /// An operation of the directory, which this number names, prevents it.
-    Blocked(u64),
-    /// The file has no live operation.
-    Nothing,
+/// The operations that take the last change at a path, relative to the root, back. `left` lists the operations
+/// that are live, the newest first; an empty answer means that none of them is about the path.
+pub fn last_change(
+    timeline: &Timeline,
+    left: &[usize],
+    path: &Path,
+    tree: &dyn Tree,
+) -> BTreeSet<usize> {
+    let places = Paths::places(timeline, left, tree);
+    let both = left.iter().zip(&places);
+    let there: Vec<usize> = both
+        .filter(|(_, place)| place.is_within(path))
+        .map(|(index, _)| *index)
+        .collect();
+    let Some(newest) = visible(timeline, &there).into_iter().next() else {
+        return BTreeSet::new();
+    };
+    let mut change = Change::of(timeline, &newest.entries);
+    let whole = actions(timeline, left);
+    let whole = action_of(timeline, &whole, newest.newest(timeline).seq);
+    change.add_later_steps(left, &whole.iter().copied().collect());
+    let arrives = |index: &usize| {
+        let at = left.binary_search(index).ok();
+        let place = at.and_then(|at| places.get(at));
+        let is_there = |at: &Option<PathBuf>| at.as_ref().is_some_and(|at| at.starts_with(path));
+        place.is_some_and(|place| match timeline.entries[*index].op {
+            Op::Rename => is_there(&place.to) && !is_there(&place.path),
+            Op::Link => is_there(&place.path),
+            _ => false,
+        })
+    };
+    let arriving: Vec<usize> = change.found.iter().copied().filter(arrives).collect();
+    change.add_making(left, &arriving);
+    change.found
 }
 
-/// The live operations of an object, the newest first.
-struct ObjectOperations<'t> {
+/// The operations that were found so far, as indices: lower ones are newer.
+struct Change<'t> {
     timeline: &'t Timeline,
-    entries: &'t [usize],
-    lines: Vec<Line<'t>>,
+    found: BTreeSet<usize>,
+    /// The processes that did the newest action.
+    processes: HashSet<Process>,
+    /// The objects whose names changed.
+    named: HashSet<ObjectId>,
+    /// Those of them that were made.
+    made: HashSet<ObjectId>,
+    /// The directories that had the names.
+    directories: HashSet<ObjectId>,
 }
 
-impl<'t> ObjectOperations<'t> {
-    fn new(timeline: &'t Timeline, entries: &'t [usize]) -> Self {
-        let line = |index: &usize| timeline.entries[*index].line();
-        Self {
+impl<'t> Change<'t> {
+    fn of(timeline: &'t Timeline, entries: &[usize]) -> Self {
+        let processes = entries.iter();
+        let processes = processes.filter_map(|index| timeline.entries[*index].actor.process);
+        let mut change = Self {
             timeline,
-            entries,
-            lines: entries.iter().map(line).collect(),
+            found: BTreeSet::new(),
+            processes: processes.collect(),
+            named: HashSet::new(),
+            made: HashSet::new(),
+            directories: HashSet::new(),
+        };
+        entries.iter().for_each(|index| change.add(*index));
+        change
+    }
+
+    fn entry(&self, index: usize) -> &'t Entry {
+        &self.timeline.entries[index]
+    }
+
+    fn add(&mut self, index: usize) {
+        let line = self.entry(index).line();
+        self.found.insert(index);
+        if !is_on_names(line.op) {
+            return;
+        }
+        self.named
+            .extend([line.node, line.over].into_iter().flatten());
+        self.directories
+            .extend([line.obj, line.parent].into_iter().flatten());
+        if matches!(line.op, Op::Create | Op::Mkdir | Op::Mknod | Op::Symlink) {
+            self.made.extend(line.node);
         }
     }
 
-    /// The process that did the operation at a position.
-    fn process(&self, at: usize) -> Option<Process> {
-        self.timeline.entries[self.entries[at]].actor.process
-    }
-
-    fn is_by_same_process(&self, one: usize, other: usize) -> bool {
-        let process = self.process(one);
-        process.is_some() && process == self.process(other)
-    }
-
-    /// How many of the newest operations are one action.
-    fn newest_action(&self) -> usize {
-        let actions = actions(self.timeline, self.entries);
-        let newest = actions.first().map_or(&[][..], |action| &action.entries);
-        let both = newest.iter().zip(self.entries);
-        both.take_while(|(one, other)| one == other).count()
-    }
-}
-
-/// The last change of the file `name`, as lines encode names. `file` has the live operations of the file,
-/// none if it is gone; `dir`, those of its directory; the newest first.
-pub fn last_change(timeline: &Timeline, name: &[u8], file: &[usize], dir: &[usize]) -> LastChange {
-    let (file, dir) = (
-        ObjectOperations::new(timeline, file),
-        ObjectOperations::new(timeline, dir),
-    );
-    let own = match file.newest_action() {
-        0 => LastChange::Nothing,
-        count => LastChange::File(count),
-    };
-    let Some(at) = dir.lines.iter().position(|line| concerns(line, name)) else {
-        return own;
-    };
-    let (Some(newest), LastChange::File(count)) = (file.lines.first(), own) else {
-        return in_directory(name, at, &dir);
-    };
-    let named = &dir.lines[at];
-    let gives_name = matches!(named.op, Op::Create | Op::Rename);
-    let writer = file.process(0);
-    let is_new =
-        gives_name && count == file.lines.len() && writer.is_some() && writer == dir.process(at);
-    if is_new || named.seq > newest.seq {
-        in_directory(name, at, &dir)
-    } else {
-        own
-    }
-}
-
-/// Whether an operation on names binds or frees `name` in the directory that its line is of.
-pub fn concerns(line: &Line<'_>, name: &[u8]) -> bool {
-    line.name == Some(name) || (line.to == Some(name) && line.parent.is_none())
-}
-
-/// How many of the directory's newest operations are the action that the line at `at` belongs to:
-/// operations of one process that leave every other name as it was.
-fn in_directory(name: &[u8], at: usize, dir: &ObjectOperations<'_>) -> LastChange {
-    let by_other = (0..at).rev().find(|one| !dir.is_by_same_process(*one, at));
-    if let Some(other) = by_other {
-        return LastChange::Blocked(dir.lines[other].seq);
-    }
-    let by_same = (0..dir.lines.len()).take_while(|one| dir.is_by_same_process(*one, 0));
-    let run = by_same.count().max(1);
-    let action = dir.newest_action().max(at + 1).min(run.max(at + 1));
-    let fits = |count: &usize| is_balanced(name, &dir.lines[..*count]);
-    // All of the action; otherwise the least of the process' operations that leaves no other name changed.
-    let joined = (at + 1..=action).rev().find(fits);
-    match joined.or_else(|| (action + 1..=run).find(fits)) {
-        Some(count) => LastChange::Directory(count),
-        None => LastChange::Blocked(dir.lines[0].seq),
-    }
-}
-
-/// Whether a name was bound before the oldest line that has the name, and whether one is bound
-/// after the newest.
-type BoundNames<'l> = BTreeMap<&'l [u8], (bool, bool)>;
-
-fn note<'l>(names: &mut BoundNames<'l>, name: Option<&'l [u8]>, before: bool, behind: bool) {
-    if let Some(name) = name {
-        names.entry(name).or_insert((before, behind)).1 = behind;
-    }
-}
-
-/// Whether the lines, the newest first, leave all names but one as they had been: free. A backup of
-/// that one may stay.
-fn is_balanced(but: &[u8], lines: &[Line<'_>]) -> bool {
-    let mut names = BoundNames::new();
-    for line in lines.iter().rev() {
-        if line.parent.is_some() {
-            return false;
-        }
-        match line.op {
-            Op::Create | Op::Mkdir | Op::Mknod | Op::Symlink | Op::Link => {
-                note(&mut names, line.name, false, true)
+    /// Adds later steps of the action, and of its processes, on the names of the same objects, and on objects
+    /// that it made; and the removals of directories that had the names.
+    fn add_later_steps(&mut self, left: &[usize], action: &HashSet<usize>) {
+        let Some(oldest) = self.found.last().copied() else {
+            return;
+        };
+        let mut later: Vec<usize> = left
+            .iter()
+            .copied()
+            .filter(|index| *index <= oldest)
+            .collect();
+        // Steps that follow from others are newer.
+        later.reverse();
+        loop {
+            let before = self.found.len();
+            for index in &later {
+                if !self.found.contains(index) && self.is_step(*index, action) {
+                    self.add(*index);
+                }
             }
-            Op::Unlink | Op::Rmdir => note(&mut names, line.name, true, false),
-            Op::Rename => {
-                note(&mut names, line.name, true, false);
-                note(&mut names, line.to, line.over.is_some(), true);
+            if self.found.len() == before {
+                return;
             }
-            Op::Exchange => {
-                note(&mut names, line.name, true, true);
-                note(&mut names, line.to, true, true);
-            }
-            // Attributes of the directory itself.
-            _ => return false,
         }
     }
-    let mut others = names.iter().filter(|(name, _)| **name != but);
-    others.all(|(name, states)| match *states {
-        (false, false) => true,
-        (false, true) => is_backup(name, but, lines),
-        _ => false,
-    })
-}
 
-/// Whether `name` was given to the object that another name was bound to before.
-fn is_backup(name: &[u8], of: &[u8], lines: &[Line<'_>]) -> bool {
-    let given = lines.iter().find(|line| match line.op {
-        Op::Rename => line.to == Some(name),
-        _ => line.name == Some(name),
-    });
-    let replaced = |node| {
-        let mut replacing = lines.iter().filter(|line| line.to == Some(of));
-        replacing.any(|line| line.over == Some(node))
-    };
-    given.is_some_and(|line| match line.op {
-        Op::Rename => line.name == Some(of),
-        Op::Link => line.node.is_some_and(replaced),
-        _ => false,
-    })
+    fn is_step(&self, index: usize, action: &HashSet<usize>) -> bool {
+        let entry = self.entry(index);
+        let line = entry.line();
+        let has_named = || {
+            let mut nodes = [line.node, line.over].into_iter().flatten();
+            nodes.any(|node| self.named.contains(&node))
+        };
+        if line.op == Op::Rmdir
+            && line
+                .node
+                .is_some_and(|node| self.directories.contains(&node))
+        {
+            return true;
+        }
+        let is_own = entry
+            .actor
+            .process
+            .is_some_and(|own| self.processes.contains(&own));
+        match is_on_names(line.op) {
+            true => (action.contains(&index) || is_own) && has_named(),
+            // Changes of an object that goes, by any process.
+            false => line.obj.is_some_and(|object| self.made.contains(&object)),
+        }
+    }
+
+    /// Adds how a file was made that one process wrote under another name of the same directory and then moved
+    /// to the path, as the lines of `arriving` say.
+    fn add_making(&mut self, left: &[usize], arriving: &[usize]) {
+        let mut moved: HashMap<ObjectId, Process> = HashMap::new();
+        for index in arriving {
+            let entry = self.entry(*index);
+            let line = entry.line();
+            let is_here = line.parent.is_none();
+            if let (Some(node), Some(process), true) = (line.node, entry.actor.process, is_here) {
+                moved.insert(node, process);
+            }
+        }
+        if moved.is_empty() {
+            return;
+        }
+        let made = left.iter().filter_map(|index| {
+            let entry = self.entry(*index);
+            let is_made = matches!(entry.op, Op::Create | Op::Mknod | Op::Symlink);
+            let node = entry.line().node.filter(|_| is_made)?;
+            let is_same = entry.actor.process.as_ref() == Some(moved.get(&node)?);
+            is_same.then_some(node)
+        });
+        let made: HashSet<ObjectId> = made.collect();
+        for index in left {
+            let line = self.entry(*index).line();
+            let object = match is_on_names(line.op) {
+                true => line.node,
+                false => line.obj,
+            };
+            if object.is_some_and(|object| made.contains(&object)) {
+                self.add(*index);
+            }
+        }
+    }
 }

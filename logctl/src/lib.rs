@@ -25,12 +25,14 @@ pub mod pages;
 pub mod past_tree;
 pub mod paths;
 pub mod process;
+pub mod procfs;
 pub mod quote;
 pub mod revision;
 pub mod rewind;
 pub mod save;
 pub mod screen;
 pub mod select;
+pub mod session;
 pub mod time;
 pub mod timeline;
 #[path = "../../uapi.rs"]

@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 
 use globset::{Glob, GlobMatcher};
 
-use crate::actions::{actions, is_on_names, nanoseconds, visible, Action};
+use crate::actions::{actions, nanoseconds, visible, Action};
 use crate::operation_spec::{action_of, NamingError, OperationSpec};
 use crate::paths::{Paths, Place, Tree};
 use crate::process::{KnownProcess, ProcessSpec, ProcessTree, Processes, TreeRoot};
 use crate::quote::decoded;
 use crate::timeline::{Actor, Entry, Timeline};
-use loggerfs_log::line::{Op, Process};
-use loggerfs_log::types::{ObjectId, Time};
+use loggerfs_log::line::Process;
+use loggerfs_log::types::Time;
 
 /// The conditions on operations. An empty field is no condition.
 #[derive(Clone, Debug, Default)]
@@ -406,70 +406,6 @@ impl SequenceWindow {
 
     fn has(&self, entry: &Entry) -> bool {
         self.after < entry.seq && entry.seq <= self.up_to
-    }
-}
-
-/// The operations that must be taken back together so that objects return to a place: operations at that
-/// place; all operations on names of those objects; and all operations on those of them that were made since.
-pub struct Related<'t> {
-    timeline: &'t Timeline,
-    objects: HashSet<ObjectId>,
-    made: HashSet<ObjectId>,
-    found: BTreeSet<usize>,
-}
-
-impl<'t> Related<'t> {
-    /// Of the operations that fit, those that belong together.
-    pub fn of(
-        timeline: &'t Timeline,
-        fitting: &[(usize, &Place)],
-        was_placed: &dyn Fn(&Place) -> bool,
-    ) -> BTreeSet<usize> {
-        let mut related = Self {
-            timeline,
-            objects: HashSet::new(),
-            made: HashSet::new(),
-            found: BTreeSet::new(),
-        };
-        for (index, place) in fitting {
-            let line = timeline.entries[*index].line();
-            if matches!(line.op, Op::Create | Op::Mkdir | Op::Mknod | Op::Symlink) {
-                related.made.extend(line.node);
-            }
-            if was_placed(place) {
-                related.add(*index);
-            }
-        }
-        loop {
-            let before = related.found.len();
-            for (index, _) in fitting {
-                if related.belongs(*index) {
-                    related.add(*index);
-                }
-            }
-            if related.found.len() == before {
-                return related.found;
-            }
-        }
-    }
-
-    fn belongs(&self, index: usize) -> bool {
-        let line = self.timeline.entries[index].line();
-        let mut named = [line.node, line.over].into_iter().flatten();
-        let is_made =
-            |object: ObjectId| self.made.contains(&object) && self.objects.contains(&object);
-        line.obj.is_some_and(is_made) || named.any(|node| self.objects.contains(&node))
-    }
-
-    fn add(&mut self, index: usize) {
-        let line = self.timeline.entries[index].line();
-        self.found.insert(index);
-        if is_on_names(line.op) {
-            self.objects
-                .extend([line.node, line.over].into_iter().flatten());
-        } else {
-            self.objects.extend(line.obj);
-        }
     }
 }
 

@@ -62,6 +62,27 @@ fn a_command_line_with_children_is_one_action() {
 }
 
 #[test]
+fn the_processes_of_an_action_are_listed() {
+    let mut kernel = Kernel::new();
+    compiled(&mut kernel);
+    let (code, said, complaint) = run(&mut kernel, &Files::of(&[]), "log -p");
+    assert_eq!(code, 0, "{complaint}");
+    let rows: Vec<&str> = said.lines().skip(1).collect();
+    assert_eq!(rows.len(), 5, "{said}");
+    for (row, pid) in rows[1..].iter().zip(101..) {
+        for part in [
+            format!(" {pid} "),
+            "  cc -c ".into(),
+            format!("+1 file  o{pid}"),
+        ] {
+            assert!(row.contains(&part), "no {part}: {row}");
+        }
+    }
+    let (_, said, _) = run(&mut kernel, &Files::of(&[]), "log -p --json");
+    assert_eq!(said.matches("\"type\":\"process\"").count(), 4, "{said}");
+}
+
+#[test]
 fn the_next_command_line_is_another_action() {
     let mut kernel = Kernel::new();
     let who = |pgid: u32| format!("ppid=40 sid=40 pgid={pgid} comm=touch args=touch");

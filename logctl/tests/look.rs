@@ -10,7 +10,8 @@ use serde_json::Value;
 
 #[test]
 fn cat_prints_what_a_file_had() {
-    let (mut kernel, files) = history();
+    let (mut kernel, mut files) = history();
+    files.is_looking = true;
     let mut cat = |words: &str| run(&mut kernel, &files, &format!("cat {words}"));
     let (code, said, complaint) = cat("/m/notes");
     assert_eq!(
@@ -75,6 +76,27 @@ fn versions_are_listed_with_their_lines() {
     assert_eq!(object["path"], "/m/notes");
 }
 
+/// Each verb that takes names refuses those that are not there and were not.
+#[test]
+fn names_that_never_were_are_errors() {
+    let (mut kernel, mut files) = history();
+    files.is_looking = true;
+    for words in ["cat", "versions", "deleted", "diff @"] {
+        let (code, said, complaint) = run(&mut kernel, &files, &format!("{words} /m/nothing"));
+        let expected = "nothing in /m is or was called 'nothing'";
+        assert_eq!((code, said.as_str()), (1, ""), "{words}");
+        assert!(complaint.contains(expected), "{words}: {complaint}");
+    }
+}
+
+#[test]
+fn show_prints_the_differences_of_an_action() {
+    let (mut kernel, files) = history();
+    let (_, alone, _) = run(&mut kernel, &files, "show 6");
+    let (code, said, complaint) = run(&mut kernel, &files, "show 6 --diff");
+    assert_eq!((code, said), (0, format!("{alone}{OF_VIM}")), "{complaint}");
+}
+
 /// What vim changed.
 const OF_VIM: &str = "diff a/notes b/notes
 --- a/notes
@@ -88,7 +110,8 @@ const OF_VIM: &str = "diff a/notes b/notes
 
 #[test]
 fn diff_shows_an_action_or_two_points() {
-    let (mut kernel, files) = history();
+    let (mut kernel, mut files) = history();
+    files.is_looking = true;
     let mut diff = |words: &str| run(&mut kernel, &files, &format!("diff {words}"));
     let (code, said, complaint) = diff("6");
     assert_eq!((code, said.as_str()), (0, OF_VIM), "{complaint}");
@@ -108,8 +131,14 @@ fn diff_shows_an_action_or_two_points() {
         "{}",
         diff("2..8 --stat").1
     );
+    // From the beginning, and to the end.
+    assert_eq!(diff("..6 --stat").1, diff("0..6 --stat").1);
+    assert_eq!(diff("6.. --stat").1, diff("6..8 --stat").1);
     let (code, _, complaint) = diff("6..2");
     assert_eq!(code, 2, "{complaint}");
+    let (code, _, complaint) = diff("6 /m/nothing");
+    assert_eq!(code, 1);
+    assert!(complaint.contains("is or was called"), "{complaint}");
     let (code, said, _) = diff("2..2 --exit-code");
     assert_eq!((code, said.as_str()), (0, ""));
 }

@@ -49,6 +49,7 @@ fn find(
 ) -> Result<(ObjectId, u64), Error> {
     let place = context.place(path)?;
     let timeline = context.whole()?;
+    context.check_names(&timeline, core::slice::from_ref(&place))?;
     let tree = |cut| PastTree::new(&timeline, cut, context.tree, context.identify);
     if let Some(at) = at {
         let usage = |message| Error::Usage { message };
@@ -74,10 +75,7 @@ fn find(
         }
     }
     Err(Error::Nothing {
-        message: format!(
-            "nothing on the mount is or was called {}, as far as the log says",
-            quoted(path)
-        ),
+        message: format!("the log has no file that was called {}", quoted(path)),
     })
 }
 

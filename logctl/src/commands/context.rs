@@ -18,6 +18,7 @@ use crate::process::{name, KnownProcess, ProcessSpec};
 use crate::quote::{encoded, quoted, word};
 use crate::revision::time;
 use crate::select::{glob, relative, Filter, SelectionError};
+use crate::session::Session;
 use crate::timeline::Timeline;
 use crate::uapi::Reason;
 use loggerfs_log::types::ObjectId;
@@ -38,6 +39,8 @@ pub struct Context<'s> {
     pub users: Users,
     /// The calling user; `None`: root, to whom everything is shown.
     pub me: Option<u32>,
+    /// The session of this process; `None`: not known by the number that lines have.
+    pub session: Option<Session>,
     /// Whether processes have the numbers here that they have in the log: those of the first PID namespace.
     pub has_own_pids: bool,
     /// Asks the user whether to go on.

@@ -5,7 +5,7 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use crate::describe::{command, cut, when};
+use crate::describe::{bytes, command, cut, when};
 use crate::error::Error;
 use crate::json::made_by;
 use crate::old_content::facts;
@@ -36,6 +36,7 @@ pub fn run(
 ) -> Result<(), Error> {
     let place = dir.map(|dir| context.place(dir)).transpose()?;
     let timeline = context.whole()?;
+    context.check_names(&timeline, place.as_slice())?;
     let mut found = find(&timeline, context);
     if let Some(place) = place {
         found.retain(|one| one.path.starts_with(&place));
@@ -116,18 +117,4 @@ fn state(context: &mut Context<'_>, one: &Deleted, entry: &Entry) -> (Option<u64
         Ok(_) => (None, "special".into()),
         Err(_) => (None, DROPPED.into()),
     }
-}
-
-/// A size for people.
-pub fn bytes(size: u64) -> String {
-    const UNITS: [&str; 5] = ["KB", "MB", "GB", "TB", "PB"];
-    if size < 1000 {
-        return format!("{size} B");
-    }
-    let (mut size, mut unit) = (size, 0);
-    while size >= 999_950 && unit + 1 < UNITS.len() {
-        size /= 1000;
-        unit += 1;
-    }
-    format!("{}.{} {}", size / 1000, size % 1000 / 100, UNITS[unit])
 }

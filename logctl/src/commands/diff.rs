@@ -10,25 +10,24 @@ use crate::cli::DiffOptions;
 use crate::error::Error;
 use crate::json::JsonObject;
 use crate::old_content::{content, OldContent};
+use crate::operation_spec::action_of;
 use crate::output::Output;
 use crate::past_tree::PastTree;
 use crate::quote::word;
 use crate::revision::Revision;
-use crate::timeline::{Entry, Timeline};
+use crate::timeline::Timeline;
 use loggerfs_log::line::Op;
 use loggerfs_log::types::ObjectId;
 
 use super::context::Context;
 use super::log::table;
 use super::point::cut;
-use super::unified;
-
-pub use super::unified::changed_lines;
+use super::unified::{self, changed_lines};
 
 /// Contents longer than this are not compared line by line.
 const MOST: u64 = 16 << 20;
 
-/// What is compared: the states after two lines, and the lines in between that count.
+/// What is compared: the states after two lines, and the operations between them.
 struct Span {
     from: u64,
     to: u64,
@@ -65,6 +64,7 @@ pub fn run(
     let (span, paths) = span(context, &timeline, words)?;
     let places = paths.iter().map(|path| context.place(path));
     let places = places.collect::<Result<Vec<_>, _>>()?;
+    context.check_names(&timeline, &places)?;
     let mut changes = compare(context, &timeline, &span)?;
     let is_in = |path: &Option<PathBuf>| {
         let mut within = places.iter();
@@ -82,88 +82,109 @@ pub fn run(
     }
 }
 
+/// Prints the differences that an action made.
+pub fn of_action(
+    context: &mut Context<'_>,
+    op: &str,
+    output: &mut Output<'_>,
+) -> Result<(), Error> {
+    let usage = |message| Error::Usage { message };
+    let revision = Revision::parse(op, &context.now).map_err(usage)?;
+    let timeline = context.whole()?;
+    let span = action_span(&timeline, revision, op)?;
+    let changes = compare(context, &timeline, &span)?;
+    print(&changes, &DiffOptions::default(), context, output)
+}
+
 /// The two states that the words mean, and the paths among them.
 fn span<'w>(
     context: &Context<'_>,
     timeline: &Timeline,
     words: &'w [PathBuf],
 ) -> Result<(Span, &'w [PathBuf]), Error> {
-    let usage = |message| Error::Usage { message };
+    let newest_action = || Ok((action_span(timeline, Revision::Back(0), "@")?, words));
     let Some((first, rest)) = words.split_first() else {
-        return Ok((action_span(timeline, Revision::Back(0), "@")?, words));
+        return newest_action();
     };
-    let text = first.to_str().filter(|_| !first.exists());
-    let Some(text) = text else {
-        return Ok((action_span(timeline, Revision::Back(0), "@")?, words));
+    let Some(text) = first.to_str().filter(|_| !first.exists()) else {
+        return newest_action();
     };
     if let Some((from, to)) = text.split_once("..") {
-        let point = |text: &str| -> Result<u64, Error> {
-            let revision = Revision::parse(text, &context.now).map_err(usage)?;
-            cut(timeline, revision, text, context)
-        };
-        let to = match to {
-            "" => newest(timeline),
-            to => point(to)?,
-        };
-        return Ok((Span::between(timeline, point(from)?, to)?, rest));
+        let span = range(context, timeline, (from, to))?;
+        return Ok((span, rest));
     }
     match Revision::parse(text, &context.now) {
-        Ok(Revision::At(_)) => {
-            let from = cut(
-                timeline,
-                Revision::parse(text, &context.now).map_err(usage)?,
-                text,
-                context,
-            )?;
+        Ok(revision @ Revision::At(_)) => {
+            let from = cut(timeline, revision, text, context)?;
             Ok((Span::between(timeline, from, newest(timeline))?, rest))
         }
         Ok(revision) => Ok((action_span(timeline, revision, text)?, rest)),
         // A path, perhaps one that is gone.
-        Err(_) => Ok((action_span(timeline, Revision::Back(0), "@")?, words)),
+        Err(_) => newest_action(),
     }
+}
+
+/// The span `A..B`; without a point, from the beginning of the history or to its end.
+fn range(
+    context: &Context<'_>,
+    timeline: &Timeline,
+    (from, to): (&str, &str),
+) -> Result<Span, Error> {
+    let point = |text: &str| {
+        let revision = Revision::parse(text, &context.now);
+        let revision = revision.map_err(|message| Error::Usage { message })?;
+        cut(timeline, revision, text, context)
+    };
+    let beginning = (timeline.oldest_kept()).map_or(0, |oldest| oldest.seq.saturating_sub(1));
+    let (from, to) = match (from, to) {
+        ("", "") => {
+            let message = "'..' has no point: A..B, A.. and ..B have".to_owned();
+            return Err(Error::Usage { message });
+        }
+        ("", to) => (beginning, point(to)?),
+        (from, "") => (point(from)?, newest(timeline)),
+        (from, to) => (point(from)?, point(to)?),
+    };
+    Span::between(timeline, from, to)
 }
 
 fn newest(timeline: &Timeline) -> u64 {
     timeline.entries.first().map_or(0, |entry| entry.seq)
 }
 
-/// The states before and after one action, and its operations.
-pub fn action_span_of(entries: &[&Entry]) -> (u64, u64) {
-    let from = entries.iter().map(|entry| entry.seq).min().unwrap_or(0);
-    let to = entries.iter().map(|entry| entry.seq).max().unwrap_or(0);
-    (from.saturating_sub(1), to)
-}
-
+/// The states before and after one action, also one that is undone, and its operations.
 fn action_span(timeline: &Timeline, revision: Revision, text: &str) -> Result<Span, Error> {
     let live = timeline.live(&|_| false);
-    let found = match revision {
-        Revision::Back(back) => visible(timeline, &live).into_iter().nth(back),
-        Revision::Op(seq) => {
-            // Also an action that is undone.
-            let all: Vec<usize> = (0..timeline.entries.len())
-                .filter(|index| !timeline.entries[*index].op.is_bookkeeping())
-                .collect();
-            let index = timeline.find(seq);
-            let has = |entries: &[usize]| index.is_some_and(|index| entries.contains(&index));
-            let of_live = actions(timeline, &live);
-            let found = of_live.into_iter().find(|action| has(&action.entries));
-            found.or_else(|| {
-                let of_all = actions(timeline, &all);
-                of_all.into_iter().find(|action| has(&action.entries))
-            })
+    let entries = match revision {
+        Revision::Back(back) => {
+            let action = visible(timeline, &live).into_iter().nth(back);
+            action.map_or_else(Vec::new, |action| action.entries)
         }
-        Revision::At(_) => None,
+        Revision::Op(seq) => {
+            let of =
+                |entries: &[usize]| action_of(timeline, &actions(timeline, entries), seq).to_vec();
+            let of_live = of(&live);
+            if of_live.is_empty() {
+                let is_change = |index: &usize| !timeline.entries[*index].op.is_bookkeeping();
+                let all = (0..timeline.entries.len()).filter(is_change);
+                of(&all.collect::<Vec<_>>())
+            } else {
+                of_live
+            }
+        }
+        Revision::At(_) => Vec::new(),
     };
-    let action = found.ok_or_else(|| Error::Nothing {
-        message: format!("no operation '{text}'"),
-    })?;
-    let entries: Vec<&Entry> = action.operations(timeline).collect();
-    let (from, to) = action_span_of(&entries);
-    Ok(Span {
-        from,
-        to,
-        entries: action.entries,
-    })
+    let numbers = || entries.iter().map(|index| timeline.entries[*index].seq);
+    match (numbers().min(), numbers().max()) {
+        (Some(oldest), Some(to)) => Ok(Span {
+            from: oldest.saturating_sub(1),
+            to,
+            entries,
+        }),
+        _ => Err(Error::Nothing {
+            message: format!("no operation '{text}'"),
+        }),
+    }
 }
 
 impl Span {

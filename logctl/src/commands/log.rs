@@ -19,6 +19,7 @@ use crate::revision::Revision;
 use crate::screen::width_of;
 use crate::select::{Filter, SelectedOperations};
 use crate::timeline::Timeline;
+use loggerfs_log::line::Process;
 
 use super::context::Context;
 
@@ -84,14 +85,15 @@ impl View {
 
 /// The newest live actions: at least `limit`, if there are so many.
 pub fn newest(context: &mut Context<'_>, limit: usize) -> Result<(Timeline, Vec<Action>), Error> {
-    newest_matching(context, limit, &|_, _| true)
+    newest_matching(context, limit, &|_, _| true, &|_, _| true)
 }
 
-/// As [`newest`], of the operations that are `wanted`.
+/// As [`newest`], of the operations and of the actions that are wanted.
 pub fn newest_matching(
     context: &mut Context<'_>,
     limit: usize,
-    wanted: &dyn Fn(&Timeline, usize) -> bool,
+    is_wanted: &dyn Fn(&Timeline, usize) -> bool,
+    is_action_wanted: &dyn Fn(&Timeline, &Action) -> bool,
 ) -> Result<(Timeline, Vec<Action>), Error> {
     let mut timeline = Timeline::of_user(context.me);
     let mut more = 1;
@@ -104,8 +106,9 @@ pub fn newest_matching(
         }
         more *= 2;
         let mut live = timeline.live(&|_| false);
-        live.retain(|index| wanted(&timeline, *index));
-        let found = visible(&timeline, &live);
+        live.retain(|index| is_wanted(&timeline, *index));
+        let mut found = visible(&timeline, &live);
+        found.retain(|action| is_action_wanted(&timeline, action));
         let settled = found.len() > limit
             && found
                 .iter()
@@ -117,11 +120,20 @@ pub fn newest_matching(
     }
 }
 
+/// How much of the log is printed.
+#[derive(Clone, Copy, Debug)]
+pub struct Detail {
+    /// How many actions, or operations.
+    pub limit: Option<usize>,
+    /// Whether the processes of actions, too.
+    pub processes: bool,
+}
+
 /// Prints the log.
 pub fn run(
     context: &mut Context<'_>,
     paths: &[PathBuf],
-    limit: Option<usize>,
+    Detail { limit, processes }: Detail,
     selection: &Selection,
     output: &mut Output<'_>,
 ) -> Result<(), Error> {
@@ -151,12 +163,16 @@ pub fn run(
     if output.json {
         for action in &view.actions {
             output.object(&json::action(&view, action, context))?;
+            for part in parts(&view, action).iter().filter(|_| processes) {
+                output.object(&json::process(&view, part, context))?;
+            }
         }
         return Ok(());
     }
     match end {
         // The end says why.
         Some(_) if view.actions.is_empty() => {}
+        _ if processes => print_rows(&view, head, &parts, context, output)?,
         _ => print_table(&view, head, context, output)?,
     }
     print_end(end, output)
@@ -247,6 +263,34 @@ pub fn print_table(
     context: &Context<'_>,
     output: &mut Output<'_>,
 ) -> Result<(), Error> {
+    print_rows(view, head, &|_, _| Vec::new(), context, output)
+}
+
+/// The operations of each process of an action, the process with the oldest one first.
+fn parts(view: &View, action: &Action) -> Vec<Action> {
+    let mut parts: Vec<Action> = Vec::new();
+    let mut of_process: HashMap<Option<Process>, usize> = HashMap::new();
+    for index in &action.entries {
+        let process = view.timeline.entries[*index].actor.process;
+        let at = *of_process.entry(process).or_insert(parts.len());
+        if at == parts.len() {
+            parts.push(Action::default());
+        }
+        parts[at].entries.push(*index);
+    }
+    // Higher indices are older.
+    parts.sort_by_key(|part| std::cmp::Reverse(part.entries.last().copied()));
+    parts
+}
+
+/// A row for each action, and one for each of its parts.
+fn print_rows(
+    view: &View,
+    head: Option<u64>,
+    parts: &dyn Fn(&View, &Action) -> Vec<Action>,
+    context: &Context<'_>,
+    output: &mut Output<'_>,
+) -> Result<(), Error> {
     let (now, zone) = (context.now.timestamp(), context.now.time_zone());
     let mut rows = vec![["", "ID", "WHEN", "WHO", "COMMAND", "CHANGES"].map(str::to_owned)];
     for action in &view.actions {
@@ -264,6 +308,19 @@ pub fn print_table(
                 None => changes(&changed, only.as_ref()),
             },
         ]);
+        for part in parts(view, action) {
+            let entry = part.newest(&view.timeline);
+            let pid = entry.actor.process.map(|process| process.pid);
+            let (changed, only) = view.changes(&part);
+            rows.push([
+                String::new(),
+                String::new(),
+                when(entry.time, now, zone),
+                pid.map_or_else(String::new, |pid| pid.to_string()),
+                cut(&format!("  {}", action_command(&view.timeline, &part))),
+                changes(&changed, only.as_ref()),
+            ]);
+        }
     }
     if rows.len() == 1 {
         return output.text("Nothing was done.\n");

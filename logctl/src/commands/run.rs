@@ -25,6 +25,7 @@ use crate::json::{changes_value, JsonObject};
 use crate::operation_spec::{OperationName, OperationSpec};
 use crate::output::Output;
 use crate::process::ProcessSpec;
+use crate::procfs::started;
 use crate::quote::quote_bytes;
 use crate::select::{Filter, SelectedOperations, SelectionError};
 use crate::timeline::Timeline;
@@ -298,16 +299,6 @@ const ABOUT: i128 = 50_000_000;
 fn parent_number() -> Option<u32> {
     let parent = rustix::process::getppid()?;
     u32::try_from(parent.as_raw_nonzero().get()).ok()
-}
-
-/// When a process was started, in nanoseconds since the machine's boot (proc_pid_stat(5), field 22).
-fn started(pid: u32) -> Option<i128> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name, in parentheses, may have spaces.
-    let fields = stat.rsplit_once(") ")?.1;
-    let ticks: i128 = fields.split(' ').nth(19)?.parse().ok()?;
-    let rate = i128::from(rustix::param::clock_ticks_per_second());
-    Some(ticks * 1_000_000_000 / rate.max(1))
 }
 
 /// The number of the newest line; 0: there is none.

@@ -1,53 +1,61 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! `undo` and `redo`: back and forth by actions.
+//! `undo`: takes actions back.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use rustix::io::Errno;
-
-use crate::actions::{actions, visible, Action};
+use crate::actions::{visible, Action};
 use crate::cli::{Options, Selection};
+use crate::describe::{action_command, count as count_of};
 use crate::error::{Error, Refusal};
-use crate::group::{ask, ask_searching, operations, GroupReply, LeftOut};
-use crate::last_change::{concerns, last_change, LastChange};
+use crate::group::{ask, operations};
+use crate::last_change::last_change;
 use crate::output::Output;
-use crate::paths::{Paths, Place};
-use crate::quote::encoded;
-use crate::save::displaced;
-use crate::select::Related;
+use crate::paths::Tree;
+use crate::session::Session;
 use crate::timeline::Timeline;
 use crate::uapi::{Reason, RevertGroup};
-use loggerfs_log::line::{Line, Op};
-use loggerfs_log::plan::{RedoStep, RedoWalk};
-use loggerfs_log::types::ObjectId;
+use loggerfs_log::line::Op;
 
 use super::context::{named_operations, Context};
-use super::log::{newest_matching, View};
-use super::report::{refused, Report};
+use super::log::newest_matching;
 use super::revert::{flags, request};
 
 /// So many actions are taken back without a question.
 const UNASKED: usize = 10;
 
-/// Takes back the newest actions of the mount, or of each of several paths, or the actions that words name.
+/// The actions that an undo is about.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'w> {
+    /// How many of the newest.
+    pub count: Option<u64>,
+    /// Of all sessions.
+    pub any: bool,
+    /// Paths, and operations of actions.
+    pub words: &'w [PathBuf],
+}
+
+/// Takes back the newest actions of this session, or of each of several paths, or the actions that words name.
 pub fn undo(
     context: &mut Context<'_>,
-    count: Option<u64>,
-    words: &[PathBuf],
+    wanted: Wanted<'_>,
     options: Options,
     output: &mut Output<'_>,
 ) -> Result<(), Error> {
+    let Wanted { count, any, words } = wanted;
     let request_options = (options, RevertGroup::WALK, false);
-    let mut staying = Vec::new();
     let is_named = words.iter().any(|word| named_operations(word).is_some());
     let (timeline, chosen) = match count {
         Some(_) if is_named => return Err(not_both()),
-        None if is_named => named(context, words)?,
+        None if is_named => {
+            let (timeline, entries) = named(context, words)?;
+            (timeline, Chosen::of(entries))
+        }
         _ => {
             let count = count.map_or(1, |count| usize::try_from(count).unwrap_or(usize::MAX));
-            let found = newest(context, (count, words), options, &mut staying)?;
+            let session = context.session.filter(|_| !any && words.is_empty());
+            let found = newest(context, (count, words), session, options)?;
             let all = count.saturating_mul(words.len().max(1));
             if all > UNASKED && !options.dry_run {
                 confirm(context, all)?;
@@ -55,18 +63,43 @@ pub fn undo(
             found
         }
     };
-    let mut chosen: Vec<usize> = chosen.into_iter().collect();
-    chosen.sort_unstable();
-    for seq in staying {
+    let mut entries: Vec<usize> = chosen.entries.into_iter().collect();
+    entries.sort_unstable();
+    for seq in chosen.staying {
         output.say(format_args!(
             "The directory that op {seq} made is not empty: it stays."
         ));
     }
-    request(context, "undo", timeline, &chosen, request_options, output)?;
+    request(context, "undo", timeline, &entries, request_options, output)?;
+    if chosen.passed != 0 {
+        let newer = count_of(chosen.passed, "newer action is", "newer actions are");
+        output.say(format_args!(
+            "{newer} of other sessions: `logctl undo --any` takes the newest of all."
+        ));
+    }
     if !options.dry_run && !options.no_redo {
         output.hint("`logctl redo` takes the undo back.");
     }
     Ok(())
+}
+
+/// The operations to be taken back.
+struct Chosen {
+    entries: HashSet<usize>,
+    /// The numbers of operations that were passed over: the directories that they made are not empty.
+    staying: Vec<u64>,
+    /// The number of newer actions of other sessions.
+    passed: usize,
+}
+
+impl Chosen {
+    fn of(entries: HashSet<usize>) -> Self {
+        Self {
+            entries,
+            staying: Vec::new(),
+            passed: 0,
+        }
+    }
 }
 
 /// Asks whether so many actions are meant.
@@ -112,53 +145,55 @@ fn named(
     Ok((timeline, chosen.entries.into_iter().collect()))
 }
 
-/// The operations of the newest actions of the mount, or of each of several paths.
+/// The operations of the newest actions of the session, or of each of several paths.
 fn newest(
     context: &mut Context<'_>,
     (count, paths): (usize, &[PathBuf]),
+    session: Option<Session>,
     options: Options,
-    staying: &mut Vec<u64>,
-) -> Result<(Timeline, HashSet<usize>), Error> {
-    if paths.is_empty() {
-        let me = context.me;
-        let is_mine =
-            |timeline: &Timeline, index: usize| timeline.concerns(&timeline.entries[index], me);
-        let (mut timeline, found) = newest_matching(context, count, &is_mine)?;
-        let has_reverts = |action: &Action| action.newest(&timeline).group().is_some();
-        if found.iter().take(count).any(has_reverts) {
-            // Operations that these reverts took back become live again, at any age.
-            timeline = context.whole()?;
-        }
-        let mut choice = UndoSelection::new(&timeline, context.me);
-        choice.newest_actions(count)?;
-        let chosen = choice.chosen;
-        without_staying(context, count, (timeline, chosen), options, staying)
-    } else {
+) -> Result<(Timeline, Chosen), Error> {
+    if !paths.is_empty() {
         let timeline = context.whole()?;
         let places = paths.iter().map(|path| context.place(path));
         context.check_names(&timeline, &places.collect::<Result<Vec<_>, _>>()?)?;
-        let mut choice = UndoSelection::new(&timeline, context.me);
+        let mut choice = UndoSelection::new(&timeline, context.me, None);
         for path in paths {
             for _ in 0..count {
                 choice.last_done_to(path, context)?;
             }
         }
-        let chosen = choice.chosen;
-        Ok((timeline, chosen))
+        let chosen = Chosen::of(choice.chosen);
+        return Ok((timeline, chosen));
     }
+    let me = context.me;
+    let is_mine =
+        |timeline: &Timeline, index: usize| timeline.concerns(&timeline.entries[index], me);
+    let is_own = |timeline: &Timeline, action: &Action| {
+        session.is_none_or(|session| session.did(timeline, action))
+    };
+    let (mut timeline, found) = newest_matching(context, count, &is_mine, &is_own)?;
+    let has_reverts = |action: &Action| action.newest(&timeline).group().is_some();
+    if found.iter().take(count).any(has_reverts) {
+        // Operations that these reverts took back become live again, at any age.
+        timeline = context.whole()?;
+    }
+    let mut choice = UndoSelection::new(&timeline, me, session);
+    choice.newest_actions(count)?;
+    let chosen = choice.into_chosen(Vec::new());
+    without_staying(context, count, (timeline, chosen), session, options)
 }
 
 /// Goes on to the next older action where all that was chosen are directories that were made and are not
-/// empty, or no undo would ever get past them. Their numbers are added to `staying`.
+/// empty, or no undo would ever get past them.
 fn without_staying(
     context: &mut Context<'_>,
     count: usize,
-    (mut timeline, mut chosen): (Timeline, HashSet<usize>),
+    (mut timeline, mut chosen): (Timeline, Chosen),
+    session: Option<Session>,
     options: Options,
-    staying: &mut Vec<u64>,
-) -> Result<(Timeline, HashSet<usize>), Error> {
+) -> Result<(Timeline, Chosen), Error> {
     loop {
-        let mut made: Vec<usize> = chosen.iter().copied().collect();
+        let mut made: Vec<usize> = chosen.entries.iter().copied().collect();
         made.sort_unstable();
         if made
             .iter()
@@ -178,17 +213,16 @@ fn without_staying(
             return Ok((timeline, chosen));
         }
         let whole = context.whole()?;
-        let mut numbers = staying.clone();
+        let mut numbers = chosen.staying.clone();
         numbers.extend(asked.iter().map(|operation| operation.seq));
-        let mut choice = UndoSelection::new(&whole, context.me);
+        let mut choice = UndoSelection::new(&whole, context.me, session);
         choice.staying = numbers.iter().filter_map(|seq| whole.find(*seq)).collect();
         if choice.newest_actions(count).is_err() {
             // That one is refused, and says why.
             return Ok((timeline, chosen));
         }
-        chosen = choice.chosen;
+        chosen = choice.into_chosen(numbers);
         timeline = whole;
-        *staying = numbers;
     }
 }
 
@@ -200,15 +234,29 @@ struct UndoSelection<'t> {
     chosen: HashSet<usize>,
     /// Operations that must not be chosen.
     staying: HashSet<usize>,
+    /// Whose actions are meant; `None`: those of all sessions.
+    session: Option<Session>,
+    /// The number of newer actions of other sessions.
+    passed: usize,
 }
 
 impl<'t> UndoSelection<'t> {
-    fn new(timeline: &'t Timeline, me: Option<u32>) -> Self {
+    fn new(timeline: &'t Timeline, me: Option<u32>, session: Option<Session>) -> Self {
         Self {
             timeline,
             me,
             chosen: HashSet::new(),
             staying: HashSet::new(),
+            session,
+            passed: 0,
+        }
+    }
+
+    fn into_chosen(self, staying: Vec<u64>) -> Chosen {
+        Chosen {
+            entries: self.chosen,
+            staying,
+            passed: self.passed,
         }
     }
 
@@ -228,14 +276,23 @@ impl<'t> UndoSelection<'t> {
         left
     }
 
-    /// Chooses the newest actions.
+    /// Chooses the newest actions, of the session if there is one.
     fn newest_actions(&mut self, count: usize) -> Result<(), Error> {
         let mut left = count;
         while left != 0 {
-            let found = visible(self.timeline, &self.own_left());
-            if found.is_empty() {
-                return Err(nothing(count, count - left));
+            let all = visible(self.timeline, &self.own_left());
+            let Some(first) = all.iter().position(|action| self.is_of_session(action)) else {
+                let newest = all.first().filter(|_| left == count);
+                return Err(self.nothing(count, count - left, newest));
+            };
+            if self.chosen.is_empty() {
+                self.passed = first;
             }
+            let found: Vec<Action> = all
+                .into_iter()
+                .skip(first)
+                .filter(|action| self.is_of_session(action))
+                .collect();
             for action in found {
                 self.chosen.extend(&action.entries);
                 left -= 1;
@@ -257,147 +314,68 @@ impl<'t> UndoSelection<'t> {
             .flatten();
         let place = context.place(real.as_deref().unwrap_or(path))?;
         let entries = if context.root.join(&place).is_dir() {
-            self.of_directory(&place, context)
+            last_change(self.timeline, &self.own_left(), &place, context.tree)
         } else {
-            self.of_file(path, &place, context)?
+            // The rest of the tree need not be searched.
+            let tree = Nearby::of(&place, context)?;
+            last_change(self.timeline, &self.left(), &place, &tree)
         };
         if entries.is_empty() {
-            return Err(refusal(path, Reason::NothingLeft, None));
+            let (path, reason, op) = (path.to_owned(), Reason::NothingLeft, None);
+            return Err(Error::Refused(Refusal { path, reason, op }));
         }
         self.chosen.extend(entries);
         Ok(())
     }
 
-    /// The newest action in a directory, reduced to its part there.
-    fn of_directory(&self, place: &Path, context: &Context<'_>) -> Vec<usize> {
-        let left = self.own_left();
-        let places = Paths::places(self.timeline, &left, context.tree);
-        let was_placed = |own: &Place| {
-            let then = [&own.path, &own.to];
-            then.into_iter()
-                .flatten()
-                .any(|path| path.starts_with(place))
-        };
-        for action in actions(self.timeline, &left) {
-            let with_place = |index: &usize| {
-                let at = left.binary_search(index).ok()?;
-                Some((*index, &places[at]))
-            };
-            let fitting: Vec<_> = action.entries.iter().filter_map(with_place).collect();
-            let found = Related::of(self.timeline, &fitting, &was_placed);
-            if !found.is_empty() {
-                return found.into_iter().collect();
-            }
-        }
-        Vec::new()
+    fn is_of_session(&self, action: &Action) -> bool {
+        (self.session).is_none_or(|session| session.did(self.timeline, action))
     }
 
-    /// The last change of a file; a save may have renamed another file to its name.
-    fn of_file(
-        &self,
-        path: &Path,
-        place: &Path,
-        context: &Context<'_>,
-    ) -> Result<Vec<usize>, Error> {
-        let left = self.left();
-        let of = |id: Option<ObjectId>| -> Vec<usize> {
-            let is_its = |index: &usize| id.is_some() && self.timeline.entries[*index].object == id;
-            left.iter().copied().filter(is_its).collect()
-        };
-        let (parent, name) = (place.parent(), place.file_name());
-        let (Some(parent), Some(name)) = (parent, name) else {
-            return Ok(Vec::new());
-        };
-        let name = encoded(name.as_encoded_bytes());
-        let directory = (context.identify)(parent)?.ok_or_else(|| Error::Open {
-            path: context.root.join(parent),
-            to_change: true,
-            errno: Errno::NOENT,
-        })?;
-        let in_directory = of(Some(directory));
-        let now = (context.identify)(place)?;
-        let id = self.bound(directory, &name, &in_directory, now);
-        let own = of(id);
-        match last_change(self.timeline, &name, &own, &in_directory) {
-            LastChange::File(count) => Ok(own[..count].to_vec()),
-            LastChange::Directory(count) => {
-                Ok(self.with_inside(in_directory[..count].to_vec(), &left))
-            }
-            LastChange::Blocked(op) => Err(refusal(path, Reason::Conflict, Some(op))),
-            LastChange::Nothing => Ok(Vec::new()),
+    /// The error for too few actions. `newest`: that of all sessions.
+    fn nothing(&self, wanted: usize, found: usize, newest: Option<&Action>) -> Error {
+        match (self.session, newest) {
+            (Some(_), Some(newest)) => Error::NotOfSession {
+                command: action_command(self.timeline, newest),
+                op: newest.newest(self.timeline).seq,
+            },
+            _ => nothing(wanted, found),
         }
-    }
-
-    /// The object that a name is bound to without the chosen operations.
-    fn bound(
-        &self,
-        directory: ObjectId,
-        name: &[u8],
-        in_directory: &[usize],
-        now: Option<ObjectId>,
-    ) -> Option<ObjectId> {
-        let line = |index: &usize| self.timeline.entries[*index].line();
-        let concerns = |line: &Line<'_>| concerns(line, name);
-        let mut gone: Vec<usize> = self.chosen.iter().copied().collect();
-        gone.sort_unstable();
-        let of_directory = |line: &Line<'_>| line.obj == Some(directory) && concerns(line);
-        let oldest_gone = gone.iter().rev().map(line).find(of_directory);
-        let Some(oldest) = oldest_gone else {
-            return now;
-        };
-        if let Some(newest) = in_directory.iter().map(line).find(concerns) {
-            return match newest.op {
-                Op::Unlink | Op::Rmdir => None,
-                Op::Rename if newest.to != Some(name) => None,
-                Op::Exchange if newest.name == Some(name) => newest.over,
-                _ => newest.node,
-            };
-        }
-        match oldest.op {
-            Op::Rename if oldest.to == Some(name) => oldest.over,
-            Op::Exchange if oldest.to == Some(name) => oldest.over,
-            Op::Unlink | Op::Rmdir | Op::Rename | Op::Exchange => oldest.node,
-            _ => None,
-        }
-    }
-
-    /// Adds the operations on files that go, and the removals by the same process in directories
-    /// that come back.
-    fn with_inside(&self, mut entries: Vec<usize>, left: &[usize]) -> Vec<usize> {
-        let mut at = 0;
-        while let Some(index) = entries.get(at).copied() {
-            at += 1;
-            let entry = &self.timeline.entries[index];
-            let Some(node) = entry.line().node else {
-                continue;
-            };
-            let its = left.iter().copied();
-            let its = its.filter(|index| self.timeline.entries[*index].object == Some(node));
-            let known: HashSet<usize> = entries.iter().copied().collect();
-            match entry.op {
-                Op::Create | Op::Mknod | Op::Symlink => {
-                    entries.extend(its.filter(|index| !known.contains(index)));
-                }
-                Op::Rmdir => {
-                    let by_same = |index: &usize| {
-                        let other = &self.timeline.entries[*index];
-                        matches!(other.op, Op::Unlink | Op::Rmdir)
-                            && other.actor.process.is_some()
-                            && other.actor.process == entry.actor.process
-                    };
-                    let inside = its.take_while(by_same);
-                    entries.extend(inside.filter(|index| !known.contains(index)));
-                }
-                _ => {}
-            }
-        }
-        entries
     }
 }
 
-fn refusal(path: &Path, reason: Reason, op: Option<u64>) -> Error {
-    let path = path.to_owned();
-    Error::Refused(Refusal { path, reason, op })
+/// A path and the directories above it, which are found without a search.
+struct Nearby {
+    root: u64,
+    paths: HashMap<u64, PathBuf>,
+}
+
+impl Nearby {
+    fn of(place: &Path, context: &Context<'_>) -> Result<Self, Error> {
+        let mut paths = HashMap::new();
+        let own = (context.identify)(place)?;
+        paths.extend(own.map(|object| (object.inode, place.to_owned())));
+        for path in place.ancestors().skip(1) {
+            // A directory that may only be passed has lines that this user cannot read.
+            if let Ok(Some(object)) = (context.identify)(path) {
+                paths.insert(object.inode, path.to_owned());
+            }
+        }
+        let root = context.tree.root();
+        Ok(Self { root, paths })
+    }
+}
+
+impl Tree for Nearby {
+    fn root(&self) -> u64 {
+        self.root
+    }
+
+    fn find(&self, wanted: &HashSet<u64>) -> HashMap<u64, PathBuf> {
+        let known = self.paths.iter();
+        let known = known.filter(|(inode, _)| wanted.contains(inode));
+        known.map(|(inode, path)| (*inode, path.clone())).collect()
+    }
 }
 
 fn nothing(wanted: usize, found: usize) -> Error {
@@ -407,88 +385,4 @@ fn nothing(wanted: usize, found: usize) -> Error {
         _ => format!("only {found} actions are left to undo"),
     };
     Error::Nothing { message }
-}
-
-/// Takes the newest undos back, by one request.
-pub fn redo(
-    context: &mut Context<'_>,
-    count: usize,
-    options: Options,
-    output: &mut Output<'_>,
-) -> Result<(), Error> {
-    let timeline = context.whole()?;
-    let mut undos = undone(&timeline);
-    let count = count.max(1);
-    if undos.len() < count {
-        let message = match undos.len() {
-            0 => "there is no undo to be taken back".to_owned(),
-            1 => "only one undo is left to be taken back".to_owned(),
-            left => format!("only {left} undos are left to be taken back"),
-        };
-        return Err(Error::Nothing { message });
-    }
-    undos.truncate(count);
-    let asked = operations(&timeline, &undos.concat());
-    // Objects that the undo brought back may have been changed since.
-    let blocked = displaced(&timeline, &undos.concat(), &HashSet::new());
-    let answer = match blocked.is_empty() {
-        true => {
-            let known = (&timeline, context.tree);
-            ask_searching(
-                context.object,
-                known,
-                &asked,
-                flags(options, RevertGroup::REDO),
-            )
-        }
-        false => GroupReply::refusal(&blocked),
-    };
-    if answer.refused.is_some() {
-        let total = asked.len();
-        return Err(refused("redo", &timeline, total, &answer, context, output));
-    }
-    // In the order in which they come back.
-    let done = |undo: &Vec<usize>| actions(&timeline, &reverted_operations(&timeline, undo));
-    let actions = undos.iter().flat_map(done).collect();
-    let report = Report {
-        command: "redo",
-        view: &View::new(timeline, actions, context),
-        answer: &answer,
-        left_out: &LeftOut::new(),
-        options,
-    };
-    report.print(context, output)
-}
-
-/// The lines of each undo that was not taken back yet, the newest undo first.
-fn undone(timeline: &Timeline) -> Vec<Vec<usize>> {
-    let mut searches: HashMap<ObjectId, RedoWalk> = HashMap::new();
-    let mut undos: Vec<(Option<u64>, Vec<usize>)> = Vec::new();
-    for (index, entry) in timeline.entries.iter().enumerate() {
-        let Some(object) = entry.object.filter(|_| entry.is_walk()) else {
-            continue;
-        };
-        // Operations that followed an undo do not end the search: the kernel's refusal names the conflict.
-        let search = searches.entry(object).or_default();
-        if timeline.is_cancelled(entry) || search.step(&entry.line()) != RedoStep::Target {
-            continue;
-        }
-        match undos.last_mut() {
-            Some((group, lines)) if *group == entry.group() => lines.push(index),
-            _ => undos.push((entry.group(), vec![index])),
-        }
-    }
-    // An undo of which only changes to files without a name are left is no undo to take back.
-    let is_seen = |index: &usize| !timeline.is_unnamed(&timeline.entries[*index]);
-    let lines = undos.into_iter().map(|(_, lines)| lines);
-    lines.filter(|lines| lines.iter().any(is_seen)).collect()
-}
-
-/// The operations that undos had taken back, the newest first.
-fn reverted_operations(timeline: &Timeline, undos: &[usize]) -> Vec<usize> {
-    let taken = undos
-        .iter()
-        .flat_map(|undo| timeline.reverted_operations(*undo));
-    let taken: BTreeSet<usize> = taken.collect();
-    taken.into_iter().collect()
 }

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use crate::describe::{action_command, cut, local};
+use crate::describe::{action_command, bytes, cut, local};
 use crate::error::Error;
 use crate::json::made_by;
 use crate::old_content::content;
@@ -16,9 +16,8 @@ use crate::timeline::Timeline;
 use loggerfs_log::types::ObjectId;
 
 use super::context::Context;
-use super::deleted::bytes;
-use super::diff::changed_lines;
 use super::log::{table, View};
+use super::unified::changed_lines;
 
 /// Contents longer than this are not compared line by line.
 const MOST: u64 = 4 << 20;
@@ -43,6 +42,7 @@ pub fn run(
 ) -> Result<(), Error> {
     let place = context.place(path)?;
     let timeline = context.whole()?;
+    context.check_names(&timeline, core::slice::from_ref(&place))?;
     let filter = Filter {
         places: vec![place.clone()],
         ..Filter::default()

@@ -18,6 +18,7 @@ use logctl::describe::Users;
 use logctl::object::Object;
 use logctl::output::Output;
 use logctl::paths::{PathState, Tree};
+use logctl::session::Session;
 use logctl::timeline::Timeline;
 use logctl::uapi::{
     Conflict, Operation, ReadHistory, ReadLog, ReadPast, Reason, Revert, RevertGroup, Status,
@@ -57,6 +58,8 @@ pub struct Kernel {
     pub names_dropped: bool,
     /// Whether logctl runs in a PID namespace of its own.
     pub is_contained: bool,
+    /// The session of the caller.
+    pub session: Option<Session>,
 }
 
 impl Kernel {
@@ -388,12 +391,13 @@ pub fn run(kernel: &mut Kernel, files: &Files, words: &str) -> (u8, String, Stri
     let mut stripped = anstream::StripStream::new(&mut messages);
     let mut output = Output::new(&mut results, &mut stripped, cli.json);
     let identify = |path: &Path| Ok(files.objects.get(path).copied());
-    let has_own_pids = !kernel.is_contained;
+    let (has_own_pids, session) = (!kernel.is_contained, kernel.session);
     let confirm = |question: &str| {
         files.questions.borrow_mut().push(question.to_owned());
         !files.declines
     };
     let mut context = Context {
+        session,
         has_own_pids,
         confirm: &confirm,
         object: kernel,

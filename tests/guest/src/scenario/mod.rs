@@ -81,6 +81,7 @@ mod seed;
 mod space;
 mod space_asked;
 mod tool;
+mod undo;
 mod verbs;
 mod visible;
 mod watchers;
@@ -141,6 +142,7 @@ pub fn all() -> Vec<&'static Test> {
         maps_mixed::TESTS,
         maps_beside::TESTS,
         tool::TESTS,
+        undo::TESTS,
         verbs::TESTS,
         run::TESTS,
         restores::TESTS,
