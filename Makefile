@@ -33,7 +33,8 @@ logctl: ## build the command-line tool (build/logctl), one static binary
 	@mkdir -p build
 	@cd logctl && RUSTFLAGS='-C target-feature=+crt-static' \
 		../qemu/cargo '$(CURDIR)/build/cargo' build --release --locked --target $(TARGET)
-	@install -m 755 build/cargo/$(TARGET)/release/logctl build/logctl
+	@cmp -s build/cargo/$(TARGET)/release/logctl build/logctl || \
+		install -m 755 build/cargo/$(TARGET)/release/logctl build/logctl
 
 shell: module logctl ## a prompt on the stock kernel, loggerfs on a private tmpfs at /mnt
 	@qemu/run --module $(BUILD)/loggerfs.ko --bin build/logctl \

@@ -164,6 +164,8 @@ cargo_bin() { printf 'build/cargo-tests/%s/%s/release/%s\n' "$1" "$lfs_target" "
 stripped_module() {
     local file=build/test/loggerfs.ko
     mkdir -p build/test
-    qemu/build-in-root strip --strip-debug -o "$file" "$(module_file)"
+    # Another script may pack the file for its guest meanwhile.
+    qemu/build-in-root strip --strip-debug -o "$file.$$" "$(module_file)"
+    mv -f "$file.$$" "$file"
     printf '%s\n' "$file"
 }

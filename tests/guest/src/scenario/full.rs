@@ -39,6 +39,19 @@ pub const TESTS: &[Test] = &[
 
 /// A small filesystem of the same type, which the test can fill, with LoggerFS at `mnt`.
 pub(super) fn small(w: &mut Fixture, options: &str) -> Outcome<PathBuf> {
+    small_made(w, &[], options)
+}
+
+/// As [`small`]; an ext4 has a quarter of the usual number of inodes.
+pub(super) fn with_few_inodes(w: &mut Fixture, options: &str) -> Outcome<PathBuf> {
+    let few: &[&str] = match w.lower {
+        mounts::Lower::Ext4 => &["-N", "4096"],
+        _ => &[],
+    };
+    small_made(w, few, options)
+}
+
+fn small_made(w: &mut Fixture, mkfs: &[&str], options: &str) -> Outcome<PathBuf> {
     use mounts::Lower;
     w.below("f")?;
     let place = w.base.join("small");
@@ -49,7 +62,7 @@ pub(super) fn small(w: &mut Fixture, options: &str) -> Outcome<PathBuf> {
             run(&["mount", "-t", "tmpfs", "-o", "size=48M", "small", &at])?;
         }
         // The smallest that their mkfs makes.
-        Lower::Ext4 => loop_disk(w, "64M", &at)?,
+        Lower::Ext4 => loop_disk_made(w, "64M", mkfs, &at)?,
         Lower::Btrfs => loop_disk(w, "128M", &at)?,
         Lower::Xfs => loop_disk(w, "320M", &at)?,
     }
@@ -61,6 +74,11 @@ pub(super) fn small(w: &mut Fixture, options: &str) -> Outcome<PathBuf> {
 
 /// On a sparse file in memory: the scratch disk itself has not the room for every size.
 pub(super) fn loop_disk(w: &Fixture, size: &str, at: &str) -> Outcome {
+    loop_disk_made(w, size, &[], at)
+}
+
+/// As [`loop_disk`], with more words for mkfs.
+fn loop_disk_made(w: &Fixture, size: &str, mkfs: &[&str], at: &str) -> Outcome {
     let image = "/run/lfs-tests-small";
     let _ = fs::remove_file(image);
     run(&["modprobe", "loop"])?;
@@ -70,6 +88,7 @@ pub(super) fn loop_disk(w: &Fixture, size: &str, at: &str) -> Outcome {
     if kind == "btrfs" {
         words.push("--mixed".into());
     }
+    words.extend(mkfs.iter().map(|word| String::from(*word)));
     words.push(image.into());
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     run(&words)?;

@@ -9,7 +9,7 @@ use std::path::Path;
 use rustix::fs::FallocateFlags as Mode;
 use rustix::io::Errno;
 
-use super::full::{leave, small};
+use super::full::{leave, small, with_few_inodes};
 use crate::fixture::{put, Fixture};
 use crate::group::{Placed, Watch};
 use crate::harness::Test;
@@ -493,7 +493,7 @@ fn large_file_kept(w: &mut Fixture) -> Outcome {
 
 /// Removed files keep their inodes: the oldest are given up before others find none, and the newest are there.
 fn inodes_left_to_others(w: &mut Fixture) -> Outcome {
-    let place = small(w, "history_max=40M")?;
+    let place = with_few_inodes(w, "history_max=40M")?;
     let space = rustix::fs::statvfs(&place)?;
     // Where inodes are made as they are needed, or take a block each, that runs out first.
     if space.f_files == 0 || space.f_files > 100_000 {
@@ -521,7 +521,7 @@ fn inodes_left_to_others(w: &mut Fixture) -> Outcome {
 
 /// Where others have nearly all inodes, what is removed comes back all the same.
 fn inodes_of_others(w: &mut Fixture) -> Outcome {
-    let place = small(w, "")?;
+    let place = with_few_inodes(w, "")?;
     for number in 0..400 {
         w.make(&format!("{number}"), format!("{number}").as_bytes())?;
     }
