@@ -289,9 +289,9 @@ pub enum Command {
         any: bool,
     },
 
-    /// Take an undo back.
+    /// Do an undone action again.
     Redo {
-        /// How many; -3 is the same as 3.
+        /// How many actions; -3 is the same as 3.
         #[arg(value_name = "N", default_value_t = 1)]
         count: usize,
 

@@ -56,7 +56,7 @@ impl Users {
 
 /// The command with its arguments, as recorded in the line.
 pub fn command(actor: &Actor, writes: bool) -> String {
-    if actor.leads() && writes {
+    if actor.leads() && writes && is_shell(actor) {
         return format!("{} (redirect)", actor.program());
     }
     match &actor.args[..] {
@@ -68,6 +68,14 @@ pub fn command(actor: &Actor, writes: bool) -> String {
             words.join(" ")
         }
     }
+}
+
+/// Whether the program is a shell, which leads a terminal's session and writes where it redirects output. A shell
+/// that was given one line becomes that line's last command.
+fn is_shell(actor: &Actor) -> bool {
+    const SHELLS: [&str; 8] = ["ash", "bash", "dash", "fish", "ksh", "mksh", "sh", "zsh"];
+    let program = actor.program();
+    SHELLS.contains(&program.trim_start_matches('-'))
 }
 
 /// Cuts a text for a table.

@@ -254,7 +254,8 @@ fn revert_says_what_was_taken_back_and_what_is_next() {
         results,
         "Reverted 1 operation of 'f': truncate 10 30 by 'my tool' (op 9).\n"
     );
-    let hint = "Hint: `logctl f revert` takes back the one before: write 20 20 by dd (op 7).\n";
+    let hint = "Hint: `logctl redo` does it again; `logctl f revert` takes back the one before: \
+        write 20 20 by dd (op 7).\n";
     assert_eq!(messages, hint);
 
     let (code, results, messages) = run(&mut fake, "f revert --count 5");
@@ -263,7 +264,7 @@ fn revert_says_what_was_taken_back_and_what_is_next() {
         bash (op 5)\n";
     assert_eq!(results, expected);
     assert!(
-        messages.starts_with("Hint: no more operations are live;"),
+        messages.starts_with("Hint: `logctl redo` does it again; no more operations are live;"),
         "{messages}"
     );
 

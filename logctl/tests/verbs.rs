@@ -97,9 +97,20 @@ fn undo_walks_back_and_redo_forth() {
     assert_eq!(asked[1], (WALK, vec![8, 7]));
     assert_eq!(asked[2], (WALK, vec![6, 5, 4, 3]));
     assert_eq!(live(&mut kernel), [2, 1]);
-    let (code, said, _) = run(&mut kernel, &files, "redo");
-    let expected = "Did again 6 \"vim notes\": ~1 file  notes.\n\
-        Did again 5 \"rm -rf src\": -2 files  -1 dir.\n";
+    // One action of the two; the other is undone once more.
+    let (code, said, complaint) = run(&mut kernel, &files, "redo");
+    let expected = "Did again 5 \"rm -rf src\": -2 files  -1 dir.\n";
+    assert_eq!((code, said.as_str()), (0, expected));
+    assert!(
+        complaint.contains("1 action of that undo is left"),
+        "{complaint}"
+    );
+    assert_eq!(kernel.asked.last().unwrap(), &(WALK, vec![6]));
+    assert_eq!(live(&mut kernel), [5, 4, 3, 2, 1]);
+    run(&mut kernel, &files, "undo");
+    let (code, said, _) = run(&mut kernel, &files, "redo 2");
+    let expected = "Did again 5 \"rm -rf src\": -2 files  -1 dir.\n\
+        Did again 6 \"vim notes\": ~1 file  notes.\n";
     assert_eq!((code, said.as_str()), (0, expected));
     assert_eq!(live(&mut kernel), [6, 5, 4, 3, 2, 1]);
     let (code, said, _) = run(&mut kernel, &files, "redo");

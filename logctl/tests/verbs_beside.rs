@@ -25,7 +25,10 @@ fn several_undos_are_redone_at_once() {
         assert_eq!(live(&mut kernel), [2, 1]);
         let (code, _, complaint) = run(&mut kernel, &files, "redo 4");
         assert_eq!(code, 1);
-        assert!(complaint.contains("only 3 undos are left"), "{complaint}");
+        assert!(
+            complaint.contains("only 3 undone actions are left"),
+            "{complaint}"
+        );
         kernel.asked.clear();
         let (code, dry, _) = run(&mut kernel, &files, "redo 3 -n");
         let (_, said, _) = run(&mut kernel, &files, "redo 3");
@@ -91,7 +94,7 @@ fn files_that_never_had_a_name_are_passed() {
     run(&mut kernel, &files, "undo -4");
     let (_, _, complaint) = run(&mut kernel, &files, "undo");
     assert!(complaint.contains("nothing is left to undo"), "{complaint}");
-    let (_, said, _) = run(&mut kernel, &files, "redo");
+    let (_, said, _) = run(&mut kernel, &files, "redo -4");
     assert_eq!(said.lines().count(), 4);
     // With a name it is one like others.
     let keys = format!("fh=01 was=1.0:4:- size=4 {sort}");
@@ -142,7 +145,13 @@ fn undo_takes_the_number_of_an_action_or_a_count() {
         assert_eq!(code, 0, "{words}: {complaint}");
         assert_eq!(kernel.asked, [(RevertGroup::WALK, asked)], "{words}");
         assert!(said.starts_with("Undid "), "{words}: {said}");
-        let (code, _, complaint) = run(&mut kernel, &files, "redo");
+        // The command that the hint names.
+        let redo = complaint
+            .split('`')
+            .nth(1)
+            .and_then(|hint| hint.strip_prefix("logctl "));
+        let redo = redo.unwrap_or_else(|| panic!("no hint: {complaint}"));
+        let (code, _, complaint) = run(&mut kernel, &files, redo);
         assert_eq!(code, 0, "{words}: {complaint}");
         assert_eq!(live(&mut kernel), [8, 7, 6, 5, 4, 3, 2, 1], "{words}");
     }
@@ -173,7 +182,7 @@ fn undo_takes_the_number_of_an_action_or_a_count() {
     );
     let (code, _, complaint) = run(&mut kernel, &files, "redo -2");
     assert!(
-        code == 1 && complaint.contains("only one undo is left"),
+        code == 1 && complaint.contains("only one undone action is left"),
         "{complaint}"
     );
     assert_eq!(run(&mut kernel, &files, "redo -1").0, 0);
@@ -193,7 +202,7 @@ fn an_undo_of_many_actions_asks() {
         ("undo -10 -n", 0, 0),
         ("undo -11 -n", 0, 0),
         ("undo -10", 0, 0),
-        ("redo", 0, 0),
+        ("redo -10", 0, 0),
         ("undo -11", 1, 1),
     ] {
         let (code, _, complaint) = run(&mut kernel, &files, words);

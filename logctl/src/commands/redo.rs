@@ -4,8 +4,9 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use crate::actions::actions;
+use crate::actions::{actions, Action};
 use crate::cli::Options;
+use crate::describe;
 use crate::error::Error;
 use crate::group::{ask_searching, operations, GroupReply, LeftOut};
 use crate::output::Output;
@@ -20,7 +21,10 @@ use super::log::View;
 use super::report::{refused, Report};
 use super::revert::flags;
 
-/// Takes the newest undos back, by one request.
+/// Does the newest undone actions again, by one request.
+///
+/// An undo of several actions has one line for each object, so it can be taken back only as a whole. Where fewer
+/// of its actions are wanted, a second request takes the others back once more.
 pub fn run(
     context: &mut Context<'_>,
     count: usize,
@@ -28,47 +32,117 @@ pub fn run(
     output: &mut Output<'_>,
 ) -> Result<(), Error> {
     let timeline = context.whole()?;
-    let mut undos = undone(&timeline);
-    let count = count.max(1);
-    if undos.len() < count {
-        let message = match undos.len() {
-            0 => "there is no undo to be taken back".to_owned(),
-            1 => "only one undo is left to be taken back".to_owned(),
-            left => format!("only {left} undos are left to be taken back"),
-        };
-        return Err(Error::Nothing { message });
+    let Choice { undos, done, rest } = Choice::of(&timeline, count.max(1))?;
+    let redone = request(
+        context,
+        &timeline,
+        &undos,
+        flags(options, RevertGroup::REDO),
+    );
+    if redone.refused.is_some() {
+        let total = undos.len();
+        return Err(refused("redo", &timeline, total, &redone, context, output));
     }
-    undos.truncate(count);
-    let asked = operations(&timeline, &undos.concat());
-    // Objects that the undo brought back may have been changed since.
-    let blocked = displaced(&timeline, &undos.concat(), &HashSet::new());
-    let answer = match blocked.is_empty() {
-        true => {
-            let known = (&timeline, context.tree);
-            ask_searching(
-                context.object,
-                known,
-                &asked,
-                flags(options, RevertGroup::REDO),
-            )
+    let again: Vec<usize> = rest
+        .iter()
+        .flat_map(|action| action.entries.clone())
+        .collect();
+    if !again.is_empty() && !options.dry_run {
+        let asked = operations(&timeline, &again);
+        let flags = flags(options, RevertGroup::WALK);
+        let answer = ask_searching(context.object, (&timeline, context.tree), &asked, flags);
+        if answer.refused.is_some() {
+            output.say(
+                "All actions of that undo were done again: some could not be undone once more.",
+            );
+            return Err(refused(
+                "undo",
+                &timeline,
+                asked.len(),
+                &answer,
+                context,
+                output,
+            ));
         }
-        false => GroupReply::refusal(&blocked),
-    };
-    if answer.refused.is_some() {
-        let total = asked.len();
-        return Err(refused("redo", &timeline, total, &answer, context, output));
     }
-    // In the order in which they come back.
-    let done = |undo: &Vec<usize>| actions(&timeline, &reverted_operations(&timeline, undo));
-    let actions = undos.iter().flat_map(done).collect();
     let report = Report {
         command: "redo",
-        view: &View::new(timeline, actions, context),
-        answer: &answer,
+        view: &View::new(timeline, done, context),
+        answer: &redone,
         left_out: &LeftOut::new(),
         options,
     };
-    report.print(context, output)
+    report.print(context, output)?;
+    if !rest.is_empty() && !output.json {
+        let left = describe::count(
+            rest.len(),
+            "action of that undo is",
+            "actions of that undo are",
+        );
+        output.hint(&format!(
+            "{left} left: `logctl redo` does the next one again."
+        ));
+    }
+    Ok(())
+}
+
+/// Takes undos back.
+fn request(
+    context: &mut Context<'_>,
+    timeline: &Timeline,
+    undos: &[usize],
+    flags: u32,
+) -> GroupReply {
+    // Objects that the undo brought back may have been changed since.
+    let blocked = displaced(timeline, undos, &HashSet::new());
+    match blocked.is_empty() {
+        true => {
+            let asked = operations(timeline, undos);
+            ask_searching(context.object, (timeline, context.tree), &asked, flags)
+        }
+        false => GroupReply::refusal(&blocked),
+    }
+}
+
+/// The undos that a redo takes back, and the actions that it is about.
+struct Choice {
+    /// The lines of the undos.
+    undos: Vec<usize>,
+    /// The actions that are done again, in this order.
+    done: Vec<Action>,
+    /// Actions of these undos that stay undone.
+    rest: Vec<Action>,
+}
+
+impl Choice {
+    fn of(timeline: &Timeline, count: usize) -> Result<Self, Error> {
+        let mut choice = Self {
+            undos: Vec::new(),
+            done: Vec::new(),
+            rest: Vec::new(),
+        };
+        for undo in undone(timeline) {
+            if choice.done.len() == count {
+                return Ok(choice);
+            }
+            // An undo goes back from the newest action, so the oldest comes again first.
+            let mut taken = actions(timeline, &reverted_operations(timeline, &undo));
+            let wanted = taken.len().min(count - choice.done.len());
+            let done = taken.split_off(taken.len() - wanted);
+            choice.done.extend(done.into_iter().rev());
+            choice.rest = taken;
+            choice.undos.extend(undo);
+        }
+        if choice.done.len() == count {
+            return Ok(choice);
+        }
+        let message = match choice.done.len() {
+            0 => "there is no undo to be taken back".to_owned(),
+            1 => "only one undone action is left to be done again".to_owned(),
+            left => format!("only {left} undone actions are left to be done again"),
+        };
+        Err(Error::Nothing { message })
+    }
 }
 
 /// The lines of each undo that was not taken back yet, the newest undo first.

@@ -158,15 +158,20 @@ impl<'l> FileReport<'l> {
         }
         output.finish()?;
         let file = word(path);
-        if let Some(next) = &self.next {
+        let before = self.next.as_ref().map(|next| {
             let next = describe(next);
-            output.hint(&format!(
-                "`logctl {file} revert` takes back the one before: {next}."
-            ));
-        } else if self.reverted < wanted {
-            output.hint(&format!(
-                "no more operations are live; `logctl {file} readlog --all` lists the reverted operations."
-            ));
+            format!("`logctl {file} revert` takes back the one before: {next}")
+        });
+        let nothing = || {
+            format!("no more operations are live; `logctl {file} readlog --all` lists the reverted operations")
+        };
+        let first = before.or_else(|| (self.reverted < wanted).then(nothing));
+        // It is a step back, so `undo` would go on before it.
+        let redo =
+            (self.own.is_some() && !self.no_redo).then(|| "`logctl redo` does it again".to_owned());
+        let hints: Vec<String> = redo.into_iter().chain(first).collect();
+        if !hints.is_empty() {
+            output.hint(&format!("{}.", hints.join("; ")));
         }
         Ok(())
     }

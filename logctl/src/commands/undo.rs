@@ -5,7 +5,7 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use crate::actions::{visible, Action};
+use crate::actions::{actions, visible, Action};
 use crate::cli::{Options, Selection};
 use crate::describe::{action_command, count as count_of};
 use crate::error::{Error, Refusal};
@@ -70,6 +70,7 @@ pub fn undo(
             "The directory that op {seq} made is not empty: it stays."
         ));
     }
+    let number = actions(&timeline, &entries).len();
     request(context, "undo", timeline, &entries, request_options, output)?;
     if chosen.passed != 0 {
         let newer = count_of(chosen.passed, "newer action is", "newer actions are");
@@ -78,7 +79,10 @@ pub fn undo(
         ));
     }
     if !options.dry_run && !options.no_redo {
-        output.hint("`logctl redo` takes the undo back.");
+        output.hint(&match number {
+            ..=1 => "`logctl redo` takes the undo back.".to_owned(),
+            several => format!("`logctl redo -{several}` takes the undo back."),
+        });
     }
     Ok(())
 }

@@ -108,7 +108,7 @@ fn written(w: &mut Fixture) -> Outcome {
     is_back(w, "d/a", "e/b", b"one\n")?;
     same("mode", fs::metadata(w.path("d/a"))?.mode() & 0o777, 0o644)?;
     mount_cold(w)?;
-    w.sh("logctl redo")?;
+    w.sh("logctl redo -3")?;
     check!(!w.path("d/a").exists(), "d/a is there");
     w.same("redone", "e/b", b"one\ntwo\n")
 }

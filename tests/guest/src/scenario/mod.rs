@@ -5,6 +5,7 @@
 mod access;
 mod access_times;
 mod adopted;
+mod agents;
 mod alike;
 mod attributes;
 mod behind;
@@ -145,6 +146,7 @@ pub fn all() -> Vec<&'static Test> {
         undo::TESTS,
         verbs::TESTS,
         run::TESTS,
+        agents::TESTS,
         restores::TESTS,
         old_content::TESTS,
         links::TESTS,

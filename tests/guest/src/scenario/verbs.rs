@@ -159,8 +159,8 @@ fn undo_redo(w: &mut Fixture) -> Outcome {
             same_tree(&format!("undo in round {round}: {said}"), w, state)?;
         }
         w.remount_if_lasting()?;
-        for state in states.iter().skip(1) {
-            let said = done(w, "redo")?;
+        for (state, count) in states.iter().skip(1).zip(undos.into_iter().rev()) {
+            let said = done(w, &format!("redo -{count}"))?;
             check!(said.starts_with("Did again "), "redo says: {said}");
             same_tree(&format!("redo in round {round}: {said}"), w, state)?;
         }
@@ -186,9 +186,9 @@ fn redo_several(w: &mut Fixture, states: &[Tree]) -> Outcome {
         done(w, line)?;
     }
     same_tree("three undos", w, &states[1])?;
-    let dry = done(w, "redo 3 -n")?;
+    let dry = done(w, "redo 5 -n")?;
     same_tree("a dry run", w, &states[1])?;
-    let said = done(w, "redo 3")?;
+    let said = done(w, "redo 5")?;
     same(
         "a dry run's words",
         said.replace("Did again", "Would do again"),
@@ -201,9 +201,19 @@ fn redo_several(w: &mut Fixture, states: &[Tree]) -> Outcome {
         done(w, "undo")?;
         done(w, "undo -2")?;
         w.remount_if_lasting()?;
-        done(w, "redo 2")?;
+        done(w, "redo -3")?;
         same_tree("two at once", w, &states[5])?;
     }
+    // A part of an undo.
+    done(w, "undo -2")?;
+    let state = tree(w)?;
+    done(w, "undo -3")?;
+    done(w, "redo")?;
+    w.remount_if_lasting()?;
+    done(w, "redo 2")?;
+    same_tree("an undo, in two parts", w, &state)?;
+    done(w, "redo 2")?;
+    same_tree("all again", w, &states[5])?;
     Ok(())
 }
 
@@ -230,6 +240,8 @@ fn undo_saves(w: &mut Fixture) -> Outcome {
     let (code, _, complaint) = logctl(w, "undo -2 f")?;
     same(complaint, code, 0)?;
     same_tree("both saves", w, &before)?;
+    done(w, "redo")?;
+    w.same("the first save", "f", b"1\n")?;
     done(w, "redo")?;
     w.same("redone", "f", b"2\n")?;
     w.sh("rm f")?;
