@@ -382,6 +382,7 @@ impl Changes {
     pub fn of(timeline: &Timeline, action: &Action) -> Self {
         let mut names = NameChanges::default();
         let mut directories = HashSet::new();
+        let mut made = HashSet::new();
         let mut changed_objects = BTreeMap::new();
         let mut changes = Self::default();
         for index in action.entries.iter().rev() {
@@ -389,6 +390,7 @@ impl Changes {
             names.follow(*index, entry);
             match (entry.op, entry.object) {
                 (Op::Mkdir | Op::Rmdir, _) => directories.extend(entry.line().node),
+                (Op::Create | Op::Mknod | Op::Symlink, _) => made.extend(entry.line().node),
                 (Op::Revert | Op::Redo, _) => changes.reverts += 1,
                 (op, Some(object)) if !is_on_names(op) => {
                     changed_objects.insert(object, *index);
@@ -396,6 +398,8 @@ impl Changes {
                 _ => {}
             }
         }
+        // Also those that are gone again, such as the files with which an editor tries a directory.
+        changed_objects.retain(|object, _| !made.contains(object) && !directories.contains(object));
         changes.count_names(&names, &directories, &mut changed_objects);
         changes.changed += changed_objects.len();
         let one = match &changed_objects.values().collect::<Vec<_>>()[..] {
@@ -440,14 +444,6 @@ impl Changes {
             self.only = Some(name.only);
         }
         changed_objects.retain(|object, _| !before.contains(object) && !behind.contains(object));
-        // Objects that were made and removed again.
-        let passing = names
-            .0
-            .values()
-            .filter(|b| b.before.is_none() && b.behind.is_none());
-        if passing.count() != 0 && self.total() == 0 {
-            changed_objects.clear();
-        }
     }
 
     /// How many things changed.

@@ -217,3 +217,42 @@ fn ancestors_with_one_number_are_told_apart() {
         [2]
     );
 }
+
+/// An editor tries the directory with a file that it removes again, and writes the other one in place.
+#[test]
+fn a_temporary_name_hides_no_change() {
+    let mut kernel = Kernel::new();
+    let vim = format!(
+        "pid={} ppid=40 sid=40 pgid=50 uid=1000 args=vim",
+        process(50, 10)
+    );
+    let line = |kernel: &mut Kernel, object: &str, words: &str, keys: &str| {
+        kernel.line(
+            20,
+            object,
+            &format!("/usr/bin/vim {words}"),
+            &format!("{keys} undo=none {vim}"),
+        );
+    };
+    line(&mut kernel, "1.1", "create 0 0", "name=4913 node=9.1");
+    line(&mut kernel, "9.1", "setattr 0 0", "size=0");
+    line(
+        &mut kernel,
+        "1.1",
+        "unlink 0 0",
+        "name=4913 node=9.1 kept=1",
+    );
+    assert!(log(&mut kernel)[0].contains("nothing left of it"));
+    line(&mut kernel, "4.1", "write 0 4", "open=. size=0");
+    let rows = log(&mut kernel);
+    assert!(rows[0].contains("~1 file"), "{rows:?}");
+    // A directory that was made before, and a file in it.
+    line(&mut kernel, "1.1", "mkdir 0 0", "name=d node=7.1");
+    line(&mut kernel, "7.1", "setattr 0 0", "size=0");
+    line(&mut kernel, "1.1", "rmdir 0 0", "name=d node=7.1 kept=1");
+    let rows = log(&mut kernel);
+    assert!(
+        rows[0].contains("~1 file") && !rows[0].contains("dir"),
+        "{rows:?}"
+    );
+}
