@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
+use crate::commands::mount_past::MountPast;
 use crate::error::Error;
 use crate::output::Output;
 use crate::process::ProcessSpec;
@@ -365,6 +366,10 @@ pub enum Command {
         limit: Option<usize>,
     },
 
+    /// Mount a read-only view of the whole mount as it was, for ls, grep -r, diff -r, cp -a. Until it is
+    /// unmounted, a process serves it in the background, and the mount itself is busy.
+    MountPast(MountPast),
+
     /// Show the state of a file and of the history of its mount.
     Status {
         /// The file, on a LoggerFS mount.
@@ -388,6 +393,7 @@ impl Command {
             Self::Versions { .. } => "versions",
             Self::Diff { .. } => "diff",
             Self::Deleted { .. } => "deleted",
+            Self::MountPast(_) => "mount-past",
             Self::Status { .. } => "status",
         }
     }
@@ -407,7 +413,7 @@ impl Command {
             },
             Self::Revert { files, .. } | Self::Undo { files, .. } => files,
             Self::Log { paths, .. } | Self::Restore { paths, .. } => paths,
-            Self::Show { .. } | Self::Redo { .. } | Self::Run { .. } => &[],
+            Self::Show { .. } | Self::Redo { .. } | Self::Run { .. } | Self::MountPast(_) => &[],
         }
     }
 }
@@ -425,6 +431,15 @@ pub enum Color {
 }
 
 impl Color {
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Always => "always",
+            Self::Never => "never",
+        }
+    }
+
     /// The choice in anstream's terms.
     pub fn choice(self) -> anstream::ColorChoice {
         match self {

@@ -7,6 +7,7 @@ pub mod context;
 mod deleted;
 mod diff;
 pub mod log;
+pub mod mount_past;
 mod point;
 mod readlog;
 mod redo;
@@ -39,6 +40,7 @@ use crate::session::Session;
 use crate::uapi::{Revert, Status, VERSION};
 use context::{named_operations, Context};
 use loggerfs_log::types::ObjectId;
+use mount_past::MountPast;
 
 /// Runs the command that the command line names, and returns its exit code.
 pub fn run(cli: &Cli) -> ExitCode {
@@ -60,6 +62,11 @@ pub fn run(cli: &Cli) -> ExitCode {
         let mut apart = Output::new(&mut results, &mut messages, false);
         let output = if cli.json { &mut output } else { &mut apart };
         return guard(cli, words, *options, output);
+    }
+    if let Command::MountPast(options) = &cli.command {
+        if !options.foreground && !options.detached {
+            return start_in_background(cli, options, &mut output);
+        }
     }
     if is_on_mount(&cli.command) {
         let result = on_mount(cli, &mut output);
@@ -120,6 +127,14 @@ fn guard(cli: &Cli, words: &[OsString], options: RunOptions, output: &mut Output
             ExitCode::from(run::FAILED)
         }
     }
+}
+
+/// Mounts a view that another process serves, and returns the exit code.
+fn start_in_background(cli: &Cli, options: &MountPast, output: &mut Output<'_>) -> ExitCode {
+    ExitCode::from(match mount_past::start(cli, options) {
+        Ok(code) => code,
+        Err(error) => conclude(&cli.command, &subject(cli), Err(error), output),
+    })
 }
 
 /// Calls `work` with the mount that a command is about.
@@ -263,6 +278,7 @@ pub fn execute_on_mount(
         Command::Versions { file, limit } => versions::run(context, file, *limit, output),
         Command::Diff { words, options } => diff::run(context, words, options, output),
         Command::Deleted { dir, limit } => deleted::run(context, dir.as_deref(), *limit, output),
+        Command::MountPast(options) => mount_past::run(context, options, output),
         Command::Readlog { .. } | Command::Status { .. } | Command::Run { .. } => Ok(()),
     }
 }
@@ -351,6 +367,7 @@ pub fn execute(
         | Command::Versions { .. }
         | Command::Diff { .. }
         | Command::Deleted { .. }
+        | Command::MountPast(_)
         | Command::Run { .. } => Ok(()),
     }
 }

@@ -80,6 +80,15 @@ pub enum Error {
         /// How to ask for one.
         hint: String,
     },
+    /// A view of the past cannot be mounted.
+    Mount {
+        /// The directory.
+        dir: PathBuf,
+        /// Why.
+        message: String,
+        /// The next step.
+        hint: String,
+    },
     /// The operation was done, but the result differs from the wanted state.
     NotAsWanted {
         /// The first difference.
@@ -160,7 +169,7 @@ impl Error {
             Self::NotAsWanted { .. } => 3,
             Self::Conflicts { code, .. } => *code,
             Self::Version { .. } | Self::Nothing { .. } | Self::NoSuchName { .. } => 1,
-            Self::NotOfSession { .. } => 1,
+            Self::NotOfSession { .. } | Self::Mount { .. } => 1,
             Self::Differs | Self::Output(_) => 1,
         }
     }
@@ -178,6 +187,7 @@ impl Error {
             Self::NoSuchName { .. } => "NoSuchName",
             Self::Several { .. } => "Several",
             Self::NotAsWanted { .. } => "NotAsWanted",
+            Self::Mount { .. } => "Mount",
             Self::Conflicts { .. } => "Conflicts",
             Self::Differs => "Differs",
             Self::Output(_) => "Output",
@@ -216,7 +226,7 @@ impl Error {
             Self::NotOfSession { command, op } => Some(format!(
                 "`logctl undo --any` takes the newest action of all back: {op}, {command}"
             )),
-            Self::Several { hint, .. } => Some(hint.clone()),
+            Self::Several { hint, .. } | Self::Mount { hint, .. } => Some(hint.clone()),
             Self::NotAsWanted { .. } => Some(
                 "`logctl undo` takes the restore back; `logctl log` lists the actions."
                     .into(),
@@ -287,6 +297,10 @@ impl fmt::Display for Error {
                 "nothing that was done in this terminal session is left to undo; nothing was changed",
             ),
             Self::Several { message, .. } => write!(f, "{message}\nnothing was changed"),
+            Self::Mount { dir, message, .. } => {
+                let dir = quoted(dir);
+                write!(f, "cannot mount on {dir}: {message}; nothing was changed")
+            }
             Self::Conflicts { path, .. } => {
                 write!(f, "operations are in the way on {}", quoted(path))
             }

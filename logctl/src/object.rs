@@ -50,6 +50,12 @@ pub trait Object {
 /// A file that is open.
 pub struct File(OwnedFd);
 
+impl From<OwnedFd> for File {
+    fn from(descriptor: OwnedFd) -> Self {
+        Self(descriptor)
+    }
+}
+
 impl File {
     /// Opens a file to look at its history.
     pub fn open_to_look(path: &Path) -> Result<Self, Error> {

@@ -4,16 +4,17 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek};
-use std::os::fd::AsFd;
-use std::path::Path;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
-use rustix::fs::{MemfdFlags, Mode, OFlags};
+use rustix::fs::{openat, MemfdFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::error::{Error, Refusal};
 use crate::object::Object;
 use crate::uapi::{ReadPast, Reason, VERSION};
-use loggerfs_log::plan::{Access, Kind, Records};
+use loggerfs_log::plan::{Access, Kind, Records, Times};
 use loggerfs_log::types::ObjectId;
 
 /// The state of an object at a point.
@@ -27,9 +28,16 @@ pub struct OldContent {
     pub kind: u32,
     /// Mode and owner.
     pub access: Option<Access>,
+    /// Modification and access time.
+    pub times: Option<Times>,
+    /// The extended attributes, ACLs among them.
+    pub xattrs: Vec<Xattr>,
     /// The number of the newest operation that is included; 0: none is known.
     pub newest: u64,
 }
+
+/// The name and the value of an extended attribute.
+pub type Xattr = (Vec<u8>, Vec<u8>);
 
 /// The type bits of a mode.
 const TYPE: u32 = 0o170_000;
@@ -79,7 +87,7 @@ pub fn content(
     cut: u64,
     path: &Path,
 ) -> Result<OldContent, Error> {
-    let file = nameless().map_err(Error::Output)?;
+    let file = TemporaryDir::usual().file().map_err(Error::Output)?;
     into_file(kernel, object, cut, file, path)
 }
 
@@ -130,15 +138,38 @@ fn read(
 }
 
 fn found(request: &ReadPast, attributes: &[u8]) -> OldContent {
-    let access = Records::new(attributes).ok();
-    let access = access.and_then(|records| records.last(Kind::Access)?.value);
-    OldContent {
+    let mut found = OldContent {
         file: None,
         size: request.size,
         kind: request.kind,
-        access: access.and_then(Access::decode),
+        access: None,
+        times: None,
+        xattrs: Vec::new(),
         newest: request.newest,
+    };
+    let records = Records::new(attributes).into_iter();
+    for record in records.flat_map(Records::last_ones) {
+        // Without a value: there was none.
+        let Some(value) = record.value else { continue };
+        let name: &[u8] = match record.kind {
+            Kind::Access => {
+                found.access = Access::decode(value);
+                continue;
+            }
+            Kind::Times => {
+                found.times = Times::decode(value);
+                continue;
+            }
+            Kind::Flags => continue,
+            // XFS shows root each ACL under a second name, which no line has.
+            Kind::Xattr if record.name.starts_with(b"trusted.SGI_ACL_") => continue,
+            Kind::Xattr => record.name,
+            Kind::AccessAcl => b"system.posix_acl_access",
+            Kind::DefaultAcl => b"system.posix_acl_default",
+        };
+        found.xattrs.push((name.to_vec(), value.to_vec()));
     }
+    found
 }
 
 /// The error of a refused request.
@@ -157,12 +188,36 @@ fn refused(path: &Path, errno: Errno, request: &ReadPast) -> Error {
     }
 }
 
-/// An empty file without a name: on disk where that is possible, since it may be large.
-fn nameless() -> io::Result<File> {
-    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    let mode = Mode::RUSR | Mode::WUSR;
-    match rustix::fs::open(std::env::temp_dir(), flags, mode) {
-        Ok(file) => Ok(file.into()),
-        Err(_) => Ok(rustix::fs::memfd_create("logctl", MemfdFlags::CLOEXEC)?.into()),
+/// The directory for files without a name. It is opened once, so that its path is not looked up again.
+pub struct TemporaryDir(Option<OwnedFd>);
+
+impl TemporaryDir {
+    /// The usual one.
+    pub fn usual() -> Self {
+        Self(open_directory(&std::env::temp_dir()))
     }
+
+    /// The first of the usual ones that is not on the filesystem `device`.
+    pub fn outside(device: u64) -> Self {
+        let dirs = [std::env::temp_dir(), "/var/tmp".into(), "/tmp".into()];
+        let is_outside = |dir: &PathBuf| dir.metadata().is_ok_and(|found| found.dev() != device);
+        let found = dirs.into_iter().find(is_outside);
+        Self(found.and_then(|dir| open_directory(&dir)))
+    }
+
+    /// An empty file without a name: on disk where that is possible, since it may be large.
+    pub fn file(&self) -> io::Result<File> {
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        let mode = Mode::RUSR | Mode::WUSR;
+        let on_disk = self.0.as_ref().map(|dir| openat(dir, ".", flags, mode));
+        match on_disk {
+            Some(Ok(file)) => Ok(file.into()),
+            _ => Ok(rustix::fs::memfd_create("logctl", MemfdFlags::CLOEXEC)?.into()),
+        }
+    }
+}
+
+fn open_directory(path: &Path) -> Option<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty()).ok()
 }

@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::paths::{Paths, Tree};
 use crate::quote::decoded;
 use crate::timeline::{Entry, Timeline};
-use loggerfs_log::line::Op;
+use loggerfs_log::line::{Line, Op};
 use loggerfs_log::types::ObjectId;
 
 /// Finds the object at a path relative to the root of the mount, as it is now; `None`: there is none.
@@ -46,7 +46,7 @@ impl<'t> PastTree<'t> {
     ) -> Self {
         let then = timeline.live_before(cut.saturating_add(1));
         let root = tree.root();
-        let bound = names_at(timeline, &then, cut).names.into_iter();
+        let bound = names_at(timeline, &then).names.into_iter();
         let names = bound.map(|((dir, name), node)| {
             let dir = Some(dir).filter(|dir| dir.inode != root);
             ((dir, decoded(&name)), node)
@@ -154,7 +154,7 @@ impl PastNames {
 
 /// The bindings of names right after the line numbered `cut`, as far as lines record them. `then` lists the
 /// operations that were live then, the newest first.
-pub fn names_at(timeline: &Timeline, then: &[usize], cut: u64) -> PastNames {
+pub fn names_at(timeline: &Timeline, then: &[usize]) -> PastNames {
     let mut bound = PastNames::default();
     // The newest one of those that were live then.
     for index in then {
@@ -171,18 +171,12 @@ pub fn names_at(timeline: &Timeline, then: &[usize], cut: u64) -> PastNames {
         bound.note(dir, line.name, first);
         bound.note(other, line.to, second);
     }
-    // The first newer line records the state that it found.
-    for entry in since(timeline, cut) {
-        let line = entry.line();
-        let Some(dir) = line.obj.filter(|_| is_on_names(line.op)) else {
-            continue;
-        };
-        let first = match line.op {
-            Op::Unlink | Op::Rmdir | Op::Rename | Op::Exchange => line.node,
-            _ => None,
-        };
-        bound.note(dir, line.name, first);
-        bound.note(line.parent.unwrap_or(dir), line.to, line.over);
+    // Of a name that no operation live then is about, the first line records the state that it found: a newer
+    // line, or an older one that was reverted by then.
+    for entry in timeline.entries.iter().rev() {
+        for (dir, name, node) in found_by(&entry.line()) {
+            bound.note(dir, Some(name), node);
+        }
     }
     bound.named = bound.names.values().copied().flatten().collect();
     let lines = timeline
@@ -194,6 +188,23 @@ pub fn names_at(timeline: &Timeline, then: &[usize], cut: u64) -> PastNames {
         .flat_map(|line| [line.node, line.over]);
     bound.known = nodes.flatten().collect();
     bound
+}
+
+/// The names that a line on names is about, each with the object that it was bound to before the line.
+pub fn found_by<'l>(
+    line: &Line<'l>,
+) -> impl Iterator<Item = (ObjectId, &'l [u8], Option<ObjectId>)> {
+    let node = match line.op {
+        Op::Unlink | Op::Rmdir | Op::Rename | Op::Exchange => line.node,
+        _ => None,
+    };
+    let other = line.parent.or(line.obj);
+    let names = [(line.obj, line.name, node), (other, line.to, line.over)];
+    let is_on_names = is_on_names(line.op);
+    let known = move |(dir, name, node): (Option<ObjectId>, Option<&'l [u8]>, _)| {
+        Some((dir.filter(|_| is_on_names)?, name?, node))
+    };
+    names.into_iter().filter_map(known)
 }
 
 /// The lines that are newer than the one numbered `cut`, the oldest first.

@@ -508,8 +508,8 @@ impl Store<(u64, u64)> for RevertedRanges {
     }
 }
 
-/// Reads a segment to its end.
-fn fetch(
+/// Reads a segment to its end, from the request's offset on: lines with their offsets.
+pub fn fetch(
     object: &mut dyn Object,
     request: &mut ReadHistory,
     lines: &mut Vec<(u64, Box<[u8]>)>,

@@ -48,7 +48,7 @@ pub fn verify(
 ) -> Comparison {
     let paths = done.paths(tree);
     let mut comparison = Comparison::default();
-    let bound = names_at(timeline, done.then(), done.cut());
+    let bound = names_at(timeline, done.then());
     let mut found: HashMap<ObjectId, PathBuf> = HashMap::new();
     for entry in done.on_names() {
         let line = entry.line();

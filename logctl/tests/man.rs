@@ -48,7 +48,7 @@ loggerfs(5) describes it.";
 
 const ENVIRONMENT: &str = "\
 NO_COLOR and CLICOLOR_FORCE turn colour off and on where --color is auto. TZ is the time zone of \
-times that are read and printed.";
+times that are read and printed. TMPDIR is where old content is kept while it is read.";
 
 #[test]
 fn the_committed_page_is_what_the_definition_gives() {
@@ -118,7 +118,9 @@ fn page() -> String {
 fn about(command: &Command) -> String {
     let name = command.get_name().to_owned();
     let has_selection = command.get_arguments().any(is_selection);
-    let own = without(command, |arg| is_selection(arg) || arg.is_global_set());
+    let own = without(command, |arg| {
+        is_selection(arg) || arg.is_global_set() || arg.is_hide_set()
+    });
     let man = Man::new(own.bin_name(format!("logctl {name}")));
     let mut roff = Roff::new();
     roff.control("SS", [name.as_str()]);

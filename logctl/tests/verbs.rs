@@ -442,8 +442,8 @@ fn every_command_has_json() {
         ("diff", "diff 6"),
         ("deleted", "deleted"),
     ];
-    // Those that work on one file have their own tests, and `run` starts processes: the guest tests it.
-    let others = ["readlog", "status", "run"];
+    // Those that work on one file have their own tests, and two start processes: the guest tests them.
+    let others = ["readlog", "status", "run", "mount-past"];
     for command in Cli::command().get_subcommands() {
         let name = command.get_name();
         let tried = lines.iter().any(|(command, _)| *command == name);

@@ -154,7 +154,8 @@ fn xattrs(path: &Path) -> Outcome<Vec<(Vec<u8>, Vec<u8>)>> {
     };
     let mut found = Vec::new();
     for name in names[..length].split(|byte| *byte == 0) {
-        if name.is_empty() {
+        // XFS shows root each ACL under a second name.
+        if name.is_empty() || name.starts_with(b"trusted.SGI_ACL_") {
             continue;
         }
         let mut value = vec![0; 4096];

@@ -58,6 +58,7 @@ pub mod oracle_tree;
 mod own_names;
 mod own_table;
 mod past;
+mod past_mount;
 mod printed;
 mod programs;
 mod protected;
@@ -149,6 +150,7 @@ pub fn all() -> Vec<&'static Test> {
         agents::TESTS,
         restores::TESTS,
         old_content::TESTS,
+        past_mount::TESTS,
         links::TESTS,
         log::TESTS,
         lasting::TESTS,

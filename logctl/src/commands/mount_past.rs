@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! `mount-past`: mounts a read-only view of the mount as it was at a point.
+
+use std::ffi::OsString;
+use std::fs::OpenOptions;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use clap::Args;
+
+use crate::cli::Cli;
+use crate::describe::local;
+use crate::error::Error;
+use crate::json::JsonObject;
+use crate::output::Output;
+use crate::past_directories::PastDirectories;
+use crate::past_mount::{check_directory, NewerLines, PresentTree, Session, View};
+use crate::past_times::PastTimes;
+use crate::quote::word;
+use crate::revision::Revision;
+use crate::time::rfc3339;
+use crate::timeline::{Entry, Timeline};
+
+use super::context::Context;
+use super::point::cut;
+
+/// What is mounted where.
+#[derive(Args, Clone, Debug, PartialEq, Eq)]
+pub struct MountPast {
+    /// An operation's number, @ (now), @- or @~3 (so many actions back), or a time: 10m, '2h ago', 14:05.
+    #[arg(value_name = "POINT")]
+    pub point: String,
+
+    /// An empty directory outside of the mount.
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+
+    /// Let other users in, with the rights that they had then. Only for root.
+    #[arg(long)]
+    pub allow_other: bool,
+
+    /// Stay in the foreground.
+    #[arg(long)]
+    pub foreground: bool,
+
+    /// Serve in the background: standard input is a socket that takes a byte when the view is mounted.
+    #[arg(long, hide = true, conflicts_with = "foreground")]
+    pub detached: bool,
+}
+
+/// Mounts the view, and serves it until it is unmounted.
+pub fn run(
+    context: &mut Context<'_>,
+    options: &MountPast,
+    output: &mut Output<'_>,
+) -> Result<(), Error> {
+    if options.detached {
+        // A session of its own: the terminal's signals are for other programs.
+        let _ = rustix::process::setsid();
+    }
+    if options.allow_other && context.me.is_some() {
+        return Err(Error::Usage {
+            message: "--allow-other is for root: others would see what only you may see".into(),
+        });
+    }
+    let usage = |message| Error::Usage { message };
+    let revision = Revision::parse(&options.point, &context.now).map_err(usage)?;
+    let unread = |error: io::Error| Error::Open {
+        path: context.root.clone(),
+        to_change: false,
+        errno: rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO),
+    };
+    let present = PresentTree::open(&context.root).map_err(unread)?;
+    let dir = check_directory(&options.dir, present.device())?;
+    // Before the whole history: lines that come meanwhile are read again.
+    let newer = NewerLines::of_newest_segment(context.object);
+    let newer = newer.map_err(|errno| context.unread(errno))?;
+    let timeline = context.whole()?;
+    let cut = cut(&timeline, revision, &options.point, context)?;
+    let newest = timeline.entries.first().map_or(0, |entry| entry.seq);
+    let past = (
+        PastDirectories::at(&timeline, cut),
+        PastTimes::at(&timeline, cut),
+        cut,
+    );
+    let report = Report::of(&timeline, cut, &dir, context);
+    // Each line is kept once, in the form that the view needs.
+    drop(timeline);
+    let view = View::new(context.object, present, past, (newer, newest));
+    let source = context.root.to_string_lossy();
+    let session = Session::mount(view, &dir, &source, options.allow_other)?;
+    report.print(output)?;
+    output.finish()?;
+    // The directories of the caller's shell stay free.
+    let _ = std::env::set_current_dir("/");
+    if options.detached {
+        tell_ready().map_err(Error::Output)?;
+    }
+    session.serve().map_err(Error::Output)
+}
+
+/// Gives standard output and errors up, and tells the waiting process that the view is mounted.
+fn tell_ready() -> io::Result<()> {
+    let null = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/null")?;
+    rustix::stdio::dup2_stdout(&null)?;
+    rustix::stdio::dup2_stderr(&null)?;
+    // A waiting process that was ended is no reason to unmount.
+    let _ = rustix::io::write(rustix::stdio::stdin(), &[1]);
+    Ok(rustix::stdio::dup2_stdin(&null)?)
+}
+
+/// Starts this program again in the background, waits until the view is mounted, and returns the exit code.
+pub fn start(cli: &Cli, options: &MountPast) -> Result<u8, Error> {
+    let failed = |error: io::Error| Error::Mount {
+        dir: options.dir.clone(),
+        message: format!("the process for it cannot be started: {error}"),
+        hint: "`--foreground` needs no further process.".into(),
+    };
+    let (mut ready, theirs) = UnixStream::pair().map_err(failed)?;
+    let program = std::env::current_exe().map_err(failed)?;
+    let mut command = Command::new(program);
+    command.arg0("logctl").args(words(cli, options));
+    command.stdin(OwnedFd::from(theirs));
+    let mut child = command.spawn().map_err(failed)?;
+    // The end of the socket that the command holds must not keep the read from ending.
+    drop(command);
+    if ready.read_exact(&mut [0]).is_ok() {
+        return Ok(0);
+    }
+    let status = child.wait().map_err(failed)?;
+    Ok(status
+        .code()
+        .map_or(1, |code| u8::try_from(code).unwrap_or(1)))
+}
+
+/// The arguments of the process in the background.
+fn words(cli: &Cli, options: &MountPast) -> Vec<OsString> {
+    let mut words: Vec<OsString> = vec![format!("--color={}", cli.color.name()).into()];
+    if cli.json {
+        words.push("--json".into());
+    }
+    if let Some(mount) = &cli.mount {
+        words.extend(["--mount".into(), mount.into()]);
+    }
+    words.extend(["mount-past".into(), "--detached".into()]);
+    if options.allow_other {
+        words.push("--allow-other".into());
+    }
+    let names = ["--".into(), (&options.point).into(), (&options.dir).into()];
+    words.extend(names);
+    words
+}
+
+/// What was mounted.
+struct Report {
+    root: PathBuf,
+    dir: PathBuf,
+    cut: u64,
+    /// The time of the newest line that is included, for JSON and in words; `None`: there is none.
+    time: Option<(String, String)>,
+    is_root: bool,
+}
+
+impl Report {
+    fn of(timeline: &Timeline, cut: u64, dir: &Path, context: &Context<'_>) -> Self {
+        let at = timeline.entries.partition_point(|entry| entry.seq > cut);
+        let time = |entry: &Entry| {
+            let zone = context.now.time_zone();
+            (rfc3339(entry.time), local(entry.time, zone))
+        };
+        Self {
+            root: context.root.clone(),
+            dir: dir.to_owned(),
+            cut,
+            time: timeline.entries.get(at).map(time),
+            is_root: context.me.is_none(),
+        }
+    }
+
+    fn print(&self, output: &mut Output<'_>) -> Result<(), Error> {
+        if output.json {
+            let mut object = JsonObject::new("mount-past", &self.root);
+            object
+                .put("op", self.cut)
+                .put_known("time", self.time.as_ref().map(|(time, _)| time.clone()))
+                .put("dir", self.dir.to_string_lossy());
+            return output.object(&object.into_value());
+        }
+        let (root, dir) = (word(&self.root), word(&self.dir));
+        let time = self.time.as_ref();
+        let time = time.map_or_else(String::new, |(_, time)| format!("{time} "));
+        let command = match self.is_root {
+            true => "umount",
+            false => "fusermount3 -u",
+        };
+        output.text(&format!(
+            "Mounted {root} as of {time}(op {}) on {dir}; `{command} {dir}` ends it.\n",
+            self.cut
+        ))
+    }
+}
