@@ -294,7 +294,7 @@ impl RevertGroup {
 /// is changed. The object is the open file, which must be readable, or any other object of the mount,
 /// also one that has lost its last name and is kept. The reply is written on failure, too.
 ///
-/// The content goes to a file of the caller's, at the same offsets. Holes are left out, so that file
+/// The content goes to a file of the caller's, at the same offsets. That of a symbolic link is its target. Holes are left out, so that file
 /// should be empty; its size is for the caller to set.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -321,7 +321,7 @@ pub struct ReadPast {
     /// Out: how many bytes the attributes take. If that is more than `capacity`, nothing is copied,
     /// and the call fails with `ERANGE`.
     pub used: u32,
-    /// Out: the object's size, if it is a regular file.
+    /// Out: the object's size, if it is a regular file; the length of a symbolic link's target.
     pub size: u64,
     /// Out: how many bytes were written to `output`.
     pub written: u64,

@@ -125,6 +125,7 @@ s64 lfs_count_extents(struct inode *inode, u64 start, u64 len);
 /* dentries */
 struct dentry *lfs_dget(struct dentry *dentry);
 bool lfs_is_positive(const struct dentry *dentry);
+int lfs_read_link(struct dentry *link, char *target, int room);
 struct dentry *lfs_lower(const struct dentry *upper);
 struct dentry *lfs_get_lower(const struct dentry *upper);
 struct dentry *lfs_set_lower(struct dentry *upper, struct dentry *lower);

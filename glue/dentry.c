@@ -36,6 +36,28 @@ struct dentry *lfs_nth_alias(struct inode *inode, unsigned int index)
 	return found;
 }
 
+/**
+ * lfs_read_link() - vfs_get_link() and do_delayed_call()
+ * @link: a positive dentry of a symbolic link
+ * @target: where the target goes, without a NUL
+ * @room: how many bytes fit there
+ *
+ * Return: the target's length, or a negative errno.
+ */
+int lfs_read_link(struct dentry *link, char *target, int room)
+{
+	DEFINE_DELAYED_CALL(done);
+	const char *found = vfs_get_link(link, &done);
+	size_t length;
+
+	if (IS_ERR(found))
+		return PTR_ERR(found);
+	length = strnlen(found, room);
+	memcpy(target, found, length);
+	do_delayed_call(&done);
+	return length;
+}
+
 /*
  * d_fsdata holds the lower dentry; its lowest bit is set while an upper
  * operation changes the lower name. The bit is set before the lower change, and

@@ -25,7 +25,7 @@ use crate::{
     state::Mount,
     uapi::Reason,
     vfs::{
-        c,
+        attr, c,
         dentry::Dentry,
         error::{ENODATA, EUCLEAN},
         file::{File, OutputFile, UpperFile},
@@ -41,7 +41,7 @@ const STEP: usize = 256 * 1024;
 
 /// An old state.
 pub(crate) struct PastState {
-    /// The size of a regular file.
+    /// The size of a regular file, or the length of a symbolic link's target.
     pub(crate) size: u64,
     /// Number of bytes written to the output.
     pub(crate) written: u64,
@@ -86,7 +86,33 @@ pub(crate) fn read(
         seq,
         is_administrator: caller.is_administrator(),
     };
-    reader.read(output)
+    let mut state = reader.read(output)?;
+    if inode.is_symlink() {
+        add_target(&mut state, mount, &lower, output)?;
+    }
+    Ok(state)
+}
+
+/// The longest target of a symbolic link, as for paths (PATH_MAX).
+const MAX_TARGET: usize = 4096;
+
+/// Adds a symbolic link's target, which never changes.
+#[inline(never)]
+fn add_target(
+    state: &mut PastState,
+    mount: &Mount,
+    lower: &Dentry,
+    output: Option<&OutputFile>,
+) -> Result {
+    let mut buf = KBox::<[u8; MAX_TARGET]>::zeroed(GFP_KERNEL_ACCOUNT)?;
+    let length = attr::read_link(mount.lower(), lower, &mut buf[..])?;
+    let target = buf.get(..length).ok_or(EUCLEAN)?;
+    state.size = length as u64;
+    if let Some(output) = output {
+        output.write_at(target, 0)?;
+        state.written = state.size;
+    }
+    Ok(())
 }
 
 /// An object of the mount, also an orphan.

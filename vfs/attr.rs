@@ -197,6 +197,16 @@ pub(crate) fn cookie(mount: &LowerMount, lower: &Dentry) -> Result<Cookie> {
     })
 }
 
+/// Reads the target of a symbolic link into `buf`; returns its length.
+pub(crate) fn read_link(mount: &LowerMount, lower: &Dentry, buf: &mut [u8]) -> Result<usize> {
+    let room = c_int::try_from(buf.len()).map_err(|_| EINVAL)?;
+    let _acting = mount.as_mounter();
+    // SAFETY: A live dentry and a writable buffer.
+    let length = unsafe { c::lfs_read_link(lower.as_ptr(), buf.as_mut_ptr().cast(), room) };
+    to_result(length.min(0))?;
+    usize::try_from(length).map_err(|_| EIO)
+}
+
 /// The object's `st_dev` on the lower filesystem, which differs between subvolumes.
 pub(crate) fn device(mount: &LowerMount, lower: &Dentry) -> Result<u32> {
     let mut stat: c::kstat = pin_init::zeroed();
