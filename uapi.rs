@@ -294,8 +294,8 @@ impl RevertGroup {
 /// is changed. The object is the open file, which must be readable, or any other object of the mount,
 /// also one that has lost its last name and is kept. The reply is written on failure, too.
 ///
-/// The content goes to a file of the caller's, at the same offsets. That of a symbolic link is its target. Holes are left out, so that file
-/// should be empty; its size is for the caller to set.
+/// The content goes to a file of the caller's, at the same offsets. That of a symbolic link is its target. Holes
+/// are left out, so that file should be empty; its size is for the caller to set.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReadPast {
