@@ -10,11 +10,10 @@ pub fn started(pid: u32) -> Option<i128> {
     Some(ticks * NANOSECONDS / rate.max(1))
 }
 
-/// The session of this process; `None`: it was begun in an outer PID namespace.
+/// The session of this process. 0: it was begun outside of this PID namespace or, in the first one, by no process;
+/// the types of rustix exclude that.
 pub fn own_session() -> Option<u32> {
-    // getsid(2) gives 0 there, which the types of rustix exclude.
-    let sid = u32::try_from(field("self", 6)?).ok()?;
-    (sid != 0).then_some(sid)
+    u32::try_from(field("self", 6)?).ok()
 }
 
 /// How long the machine has been running, in nanoseconds.

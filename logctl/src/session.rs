@@ -33,8 +33,15 @@ impl Session {
     }
 
     /// Whether any operation of an action was done in it. Some lines, such as those of later writes through a
-    /// file that is open, name no process.
+    /// file that is open, name no process; an action that has only such lines may be of any session.
     pub fn did(&self, timeline: &Timeline, action: &Action) -> bool {
-        action.operations(timeline).any(|entry| self.has(entry))
+        let mut is_known = false;
+        for entry in action.operations(timeline) {
+            if self.has(entry) {
+                return true;
+            }
+            is_known |= entry.actor.sid.is_some();
+        }
+        !is_known
     }
 }

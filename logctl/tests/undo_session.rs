@@ -57,6 +57,24 @@ fn the_work_of_another_session_stays() {
     assert_eq!(kernel.asked.last().unwrap().1, [9]);
 }
 
+/// The first processes of a machine are in a session that no process began.
+#[test]
+fn session_0_is_one_like_others() {
+    let (mut kernel, files) = beside();
+    let keys = "open=. size=0 undo=none pid=91@3595.0 ppid=1 sid=0 uid=0 args=sh";
+    kernel.line(3596, "4.1", "/bin/sh write 4 4", keys);
+    kernel.session = of(0, 0);
+    run(&mut kernel, &files, "undo -n");
+    assert_eq!(kernel.asked.last().unwrap().1, [10]);
+    kernel.session = of(40, 0);
+    run(&mut kernel, &files, "undo -n");
+    assert_eq!(kernel.asked.last().unwrap().1, [8, 7]);
+    // A line without a process.
+    kernel.line(3597, "4.1", "- write 9 1", "open=99 size=9 undo=none");
+    run(&mut kernel, &files, "undo -n");
+    assert_eq!(kernel.asked.last().unwrap().1, [11]);
+}
+
 #[test]
 fn a_session_without_actions_is_refused() {
     let (mut kernel, files) = beside();
