@@ -26,8 +26,8 @@ pub(crate) enum SpaceRequest<'a> {
 }
 
 /// Delays in milliseconds for blocks that a filesystem frees asynchronously after a removal. The cleaner
-/// thread of btrfs may need more than half a second on a busy machine.
-pub(super) const RECLAIM_DELAYS_MS: [u32; 8] = [5, 10, 25, 60, 150, 250, 500, 1000];
+/// thread of btrfs may need more than two seconds on a busy machine.
+pub(super) const RECLAIM_DELAYS_MS: [u32; 10] = [5, 10, 25, 60, 150, 250, 500, 1000, 2000, 2000];
 
 /// Reclaims orphans until an operation succeeds.
 pub(super) struct SpaceReclaim<'a> {
