@@ -254,7 +254,8 @@ impl Mount {
     pub(crate) fn with_reserve<T>(&self, mut operation: impl FnMut() -> Result<T>) -> Result<T> {
         // Doubled each time: a filesystem may require much more free space than the change uses.
         let mut share = PIECE;
-        let mut pauses = RECLAIM_DELAYS_MS.into_iter();
+        // Locks are held here, so not for as long as a write waits.
+        let mut pauses = RECLAIM_DELAYS_MS.into_iter().take(8);
         loop {
             let result = operation();
             let Some(journal) = self.journal() else {
