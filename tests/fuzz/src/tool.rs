@@ -253,6 +253,7 @@ fn execute_somewhere(
         now: now.to_zoned(jiff::tz::TimeZone::UTC),
         users: Users::of("root:x:0:0"),
         me: None,
+        session: None,
         has_own_pids: true,
         confirm: &|_| true,
     };
@@ -283,14 +284,17 @@ fn mount_command(u: &mut Unstructured<'_>) -> Result<Command> {
     let partial = u.arbitrary()?;
     Ok(match u.int_in_range(0..=5)? {
         0 => Command::Log {
+            processes: false,
             paths: vec![word(u)?],
             limit: u.ratio(1, 2)?.then_some(2),
             selection,
         },
         1 => Command::Show {
+            diff: true,
             op: word(u)?.to_string_lossy().into_owned(),
         },
         2 => Command::Undo {
+            any: false,
             files: vec![word(u)?],
             count: u.ratio(1, 2)?.then_some(2),
             options,
