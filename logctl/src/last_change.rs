@@ -16,18 +16,23 @@ use crate::timeline::{Entry, Timeline};
 use loggerfs_log::line::{Op, Process};
 use loggerfs_log::types::ObjectId;
 
-/// The operations that take the last change at a path, relative to the root, back. `left` lists the operations
+/// The operations that take the last change at a path, relative to the root, back. `object` is the file or
+/// directory that is there now, which may have been changed by another of its names. `left` lists the operations
 /// that are live, the newest first; an empty answer means that none of them is about the path.
 pub fn last_change(
     timeline: &Timeline,
     left: &[usize],
-    path: &Path,
+    (path, object): (&Path, Option<ObjectId>),
     tree: &dyn Tree,
 ) -> BTreeSet<usize> {
+    let is_of_object = |index: usize| {
+        let entry = &timeline.entries[index];
+        entry.object.is_some() && entry.object == object && !is_on_names(entry.op)
+    };
     let places = Paths::places(timeline, left, tree);
     let both = left.iter().zip(&places);
     let there: Vec<usize> = both
-        .filter(|(_, place)| place.is_within(path))
+        .filter(|(index, place)| place.is_within(path) || is_of_object(**index))
         .map(|(index, _)| *index)
         .collect();
     let Some(newest) = visible(timeline, &there).into_iter().next() else {
@@ -102,7 +107,8 @@ impl<'t> Change<'t> {
     }
 
     /// Adds later steps of the action, and of its processes, on the names of the same objects, and on objects
-    /// that it made; and the removals of directories that had the names.
+    /// that it made; and the removals of directories that had the names. Later work of others is left to the
+    /// kernel, which finds the conflicts.
     fn add_later_steps(&mut self, left: &[usize], action: &HashSet<usize>) {
         let Some(oldest) = self.found.last().copied() else {
             return;
@@ -145,23 +151,23 @@ impl<'t> Change<'t> {
             .actor
             .process
             .is_some_and(|own| self.processes.contains(&own));
-        match is_on_names(line.op) {
-            true => (action.contains(&index) || is_own) && has_named(),
-            // Changes of an object that goes, by any process.
-            false => line.obj.is_some_and(|object| self.made.contains(&object)),
-        }
+        (action.contains(&index) || is_own)
+            && match is_on_names(line.op) {
+                true => has_named(),
+                false => line.obj.is_some_and(|object| self.made.contains(&object)),
+            }
     }
 
     /// Adds how a file was made that one process wrote under another name of the same directory and then moved
     /// to the path, as the lines of `arriving` say.
     fn add_making(&mut self, left: &[usize], arriving: &[usize]) {
-        let mut moved: HashMap<ObjectId, Process> = HashMap::new();
+        let mut moved: HashMap<ObjectId, (Process, usize)> = HashMap::new();
         for index in arriving {
             let entry = self.entry(*index);
             let line = entry.line();
             let is_here = line.parent.is_none();
             if let (Some(node), Some(process), true) = (line.node, entry.actor.process, is_here) {
-                moved.insert(node, process);
+                moved.insert(node, (process, *index));
             }
         }
         if moved.is_empty() {
@@ -171,17 +177,19 @@ impl<'t> Change<'t> {
             let entry = self.entry(*index);
             let is_made = matches!(entry.op, Op::Create | Op::Mknod | Op::Symlink);
             let node = entry.line().node.filter(|_| is_made)?;
-            let is_same = entry.actor.process.as_ref() == Some(moved.get(&node)?);
-            is_same.then_some(node)
+            let (process, end) = *moved.get(&node)?;
+            (entry.actor.process == Some(process)).then_some((node, end))
         });
-        let made: HashSet<ObjectId> = made.collect();
+        let made: HashMap<ObjectId, usize> = made.collect();
         for index in left {
             let line = self.entry(*index).line();
             let object = match is_on_names(line.op) {
                 true => line.node,
                 false => line.obj,
             };
-            if object.is_some_and(|object| made.contains(&object)) {
+            // Higher indices are older: later names and changes are others' work.
+            let end = object.and_then(|object| made.get(&object));
+            if end.is_some_and(|end| index > end) {
                 self.add(*index);
             }
         }

@@ -7,6 +7,7 @@
 #![deny(unsafe_code)]
 
 pub mod actions;
+pub mod arguments;
 pub mod cli;
 pub mod commands;
 pub mod describe;

@@ -4,12 +4,12 @@
 
 use std::process::ExitCode;
 
-use logctl::{cli, commands};
+use logctl::{arguments, cli, commands};
 
 fn main() -> ExitCode {
-    let arguments = cli::normalize(std::env::args_os());
-    match cli::parse(arguments.clone()) {
+    let words = arguments::normalize(std::env::args_os());
+    match cli::parse(words.clone()) {
         Ok(cli) => commands::run(&cli),
-        Err(error) => cli::answer(&error, &arguments),
+        Err(error) => cli::answer(&error, &words),
     }
 }

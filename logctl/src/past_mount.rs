@@ -7,13 +7,13 @@
 
 mod attributes;
 mod filesystem;
+mod mounted_view;
 mod newer_lines;
 mod nodes;
 mod present_tree;
-mod session;
 mod view;
 
+pub use mounted_view::{check_directory, MountedView};
 pub use newer_lines::NewerLines;
 pub use present_tree::PresentTree;
-pub use session::{check_directory, Session};
 pub use view::View;

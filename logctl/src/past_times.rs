@@ -54,8 +54,8 @@ impl PastTimes {
         }
     }
 
-    /// When an object was modified, in seconds and nanoseconds. `known` is what the old state says, which may
-    /// be the time of a newer write.
+    /// When an object was modified, in seconds and nanoseconds. `known` is the time in the old state, which
+    /// may be that of a newer write.
     pub fn modified(&self, inode: u64, known: (i64, u32)) -> (i64, u32) {
         let Some(newer) = self.first_newer.get(&inode) else {
             return known;

@@ -6,7 +6,8 @@ use std::ffi::OsString;
 use std::process::{Command as Process, Output};
 
 use clap::CommandFactory;
-use logctl::cli::{normalize, parse, Cli, Color, Command, Options, Selection};
+use logctl::arguments::normalize;
+use logctl::cli::{parse, Cli, Color, Command, Options, Selection};
 use logctl::uapi;
 
 /// The arguments as they are parsed.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use logctl::last_change::last_change;
 use logctl::paths::Tree;
 use logctl::timeline::Timeline;
+use loggerfs_log::types::ObjectId;
 
 /// A line from `SECONDS PID OP KEYS`; a process with a leading `-` leads its session.
 fn line(text: &str, object: u64) -> Box<[u8]> {
@@ -45,6 +46,11 @@ impl Tree for OneFile {
 /// The numbers of the operations that take the last change at a path back, the newest first, by lines with
 /// the object that each is of.
 fn last(path: &str, lines: &[(u64, &str)]) -> Vec<u64> {
+    last_of(path, 101, lines)
+}
+
+/// As [`last`]; `inode` is at the path now.
+fn last_of(path: &str, inode: u64, lines: &[(u64, &str)]) -> Vec<u64> {
     let mut lines: Vec<(u64, Box<[u8]>)> = lines
         .iter()
         .map(|(object, text)| (number(text), line(text, *object)))
@@ -56,7 +62,12 @@ fn last(path: &str, lines: &[(u64, &str)]) -> Vec<u64> {
     timeline.take_in(1, lines.collect());
     assert_eq!(timeline.entries.len(), expected, "a line is malformed");
     let all: Vec<usize> = (0..timeline.entries.len()).collect();
-    let found = last_change(&timeline, &all, Path::new(path), &OneFile);
+    let object = ObjectId {
+        inode,
+        generation: 1,
+        ..ObjectId::default()
+    };
+    let found = last_change(&timeline, &all, (Path::new(path), Some(object)), &OneFile);
     found
         .into_iter()
         .map(|index| timeline.entries[index].seq)
@@ -260,4 +271,23 @@ fn a_file_of_a_directory_that_was_removed() {
     assert_eq!(last("proj", &removed), [7, 6, 5, 4]);
     // The directories come back with it.
     assert_eq!(last("proj/sub/a", &removed), [7, 6, 4]);
+}
+
+/// Other names of the file, and changes by them, are others' work.
+#[test]
+fn a_file_with_another_name() {
+    let lines = [
+        (100, "9 7 create seq=1 name=tmp node=2.1"),
+        (2, "9 7 write seq=2 open=2"),
+        (
+            100,
+            "9 7 rename seq=3 name=tmp to=f node=2.1 over=1.1 kept=1",
+        ),
+        (100, "20 8 link seq=4 name=g node=2.1"),
+        (2, "30 9 write seq=5 open=5"),
+    ];
+    assert_eq!(last_of("f", 2, &lines), [5]);
+    assert_eq!(last_of("g", 2, &lines), [5]);
+    assert_eq!(last_of("f", 2, &lines[..4]), [3, 2, 1]);
+    assert_eq!(last_of("g", 2, &lines[..4]), [4]);
 }

@@ -176,7 +176,7 @@ fn a_reverted_operation_is_not_there_at_later_points() {
     model.revert(ROOT, "revert", (2, 1));
     model.create(ROOT, "b", 11);
     model.revert(ROOT, "revert", (5, 4));
-    // A redo has no names, but what it brings back was not there before.
+    // A redo has no names, but the objects that it brings back were not there before.
     model.revert(ROOT, "redo", (6, 5));
     model.unlink(ROOT, "kept");
     model.create(ROOT, "kept", 20);

@@ -4,7 +4,8 @@
 
 use std::os::fd::BorrowedFd;
 
-use logctl::cli::{normalize, parse};
+use logctl::arguments::normalize;
+use logctl::cli::parse;
 use logctl::commands::{conclude, execute};
 use logctl::object::Object;
 use logctl::output::Output;

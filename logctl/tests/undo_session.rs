@@ -49,7 +49,7 @@ fn the_work_of_another_session_stays() {
     kernel.session = None;
     assert_eq!(run(&mut kernel, &files, "undo -n").2, "");
     assert_eq!(kernel.asked.last().unwrap().1, [9]);
-    // A path or a number says what is meant.
+    // A path or a number names the action.
     kernel.session = of(40, 0);
     run(&mut kernel, &files, "undo 9 -n");
     assert_eq!(kernel.asked.last().unwrap().1, [9]);

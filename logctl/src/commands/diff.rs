@@ -27,7 +27,7 @@ use super::unified::{self, changed_lines};
 /// Contents longer than this are not compared line by line.
 const MOST: u64 = 16 << 20;
 
-/// What is compared: the states after two lines, and the operations between them.
+/// The comparison: the states after two lines, and the operations between them.
 struct Span {
     from: u64,
     to: u64,

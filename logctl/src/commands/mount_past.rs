@@ -19,7 +19,7 @@ use crate::error::Error;
 use crate::json::JsonObject;
 use crate::output::Output;
 use crate::past_directories::PastDirectories;
-use crate::past_mount::{check_directory, NewerLines, PresentTree, Session, View};
+use crate::past_mount::{check_directory, MountedView, NewerLines, PresentTree, View};
 use crate::past_times::PastTimes;
 use crate::quote::word;
 use crate::revision::Revision;
@@ -29,7 +29,7 @@ use crate::timeline::{Entry, Timeline};
 use super::context::Context;
 use super::point::cut;
 
-/// What is mounted where.
+/// The point, and the directory of the mount.
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
 pub struct MountPast {
     /// An operation's number, @ (now), @- or @~3 (so many actions back), or a time: 10m, '2h ago', 14:05.
@@ -93,19 +93,19 @@ pub fn run(
     drop(timeline);
     let view = View::new(context.object, present, past, (newer, newest));
     let source = context.root.to_string_lossy();
-    let session = Session::mount(view, &dir, &source, options.allow_other)?;
+    let session = MountedView::mount(view, &dir, &source, options.allow_other)?;
     report.print(output)?;
     output.finish()?;
     // The directories of the caller's shell stay free.
     let _ = std::env::set_current_dir("/");
     if options.detached {
-        tell_ready().map_err(Error::Output)?;
+        report_ready().map_err(Error::Output)?;
     }
     session.serve().map_err(Error::Output)
 }
 
-/// Gives standard output and errors up, and tells the waiting process that the view is mounted.
-fn tell_ready() -> io::Result<()> {
+/// Closes standard output and errors, and reports to the waiting process that the view is mounted.
+fn report_ready() -> io::Result<()> {
     let null = OpenOptions::new()
         .read(true)
         .write(true)
@@ -159,7 +159,7 @@ fn words(cli: &Cli, options: &MountPast) -> Vec<OsString> {
     words
 }
 
-/// What was mounted.
+/// The mounted view, for the user.
 struct Report {
     root: PathBuf,
     dir: PathBuf,

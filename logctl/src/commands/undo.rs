@@ -17,6 +17,7 @@ use crate::session::Session;
 use crate::timeline::Timeline;
 use crate::uapi::{Reason, RevertGroup};
 use loggerfs_log::line::Op;
+use loggerfs_log::types::ObjectId;
 
 use super::context::{named_operations, Context};
 use super::log::newest_matching;
@@ -317,12 +318,14 @@ impl<'t> UndoSelection<'t> {
             .then(|| path.canonicalize().ok())
             .flatten();
         let place = context.place(real.as_deref().unwrap_or(path))?;
+        let now = (context.identify)(&place)?;
+        let at = (&*place, now);
         let entries = if context.root.join(&place).is_dir() {
-            last_change(self.timeline, &self.own_left(), &place, context.tree)
+            last_change(self.timeline, &self.own_left(), at, context.tree)
         } else {
             // The rest of the tree need not be searched.
-            let tree = Nearby::of(&place, context)?;
-            last_change(self.timeline, &self.left(), &place, &tree)
+            let tree = Nearby::of(at, context);
+            last_change(self.timeline, &self.left(), at, &tree)
         };
         if entries.is_empty() {
             let (path, reason, op) = (path.to_owned(), Reason::NothingLeft, None);
@@ -355,10 +358,9 @@ struct Nearby {
 }
 
 impl Nearby {
-    fn of(place: &Path, context: &Context<'_>) -> Result<Self, Error> {
+    fn of((place, now): (&Path, Option<ObjectId>), context: &Context<'_>) -> Self {
         let mut paths = HashMap::new();
-        let own = (context.identify)(place)?;
-        paths.extend(own.map(|object| (object.inode, place.to_owned())));
+        paths.extend(now.map(|object| (object.inode, place.to_owned())));
         for path in place.ancestors().skip(1) {
             // A directory that may only be passed has lines that this user cannot read.
             if let Ok(Some(object)) = (context.identify)(path) {
@@ -366,7 +368,7 @@ impl Nearby {
             }
         }
         let root = context.tree.root();
-        Ok(Self { root, paths })
+        Self { root, paths }
     }
 }
 

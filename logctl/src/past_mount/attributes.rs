@@ -11,10 +11,10 @@ use rustix::io::Errno;
 
 use crate::old_content::OldContent;
 
-/// Of what is read in one piece.
+/// The block size that is reported, in bytes.
 const BLOCK: u32 = 4096;
 
-/// The attributes of an old state. What the history does not record is taken from the present object.
+/// The attributes of an old state. Those that the history does not record are taken from the present object.
 pub fn of_old_content(
     number: u64,
     old: &OldContent,

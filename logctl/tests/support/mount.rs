@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
-use logctl::cli::{normalize, parse};
+use logctl::arguments::normalize;
+use logctl::cli::parse;
 use logctl::commands::context::Context;
 use logctl::commands::{conclude, execute_on_mount};
 use logctl::describe::Users;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! contrib/agents: an agent's turn goes back, and what a person did beside it stays.
+//! contrib/agents: an agent's turn goes back, and the work of a person beside it stays.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -94,7 +94,9 @@ fn without_changes(w: &mut Fixture) -> Outcome {
     w.sh(&with_state(
         "export AGENT_PID=$$; /tmp/lfs-turn begin; /tmp/lfs-turn end",
     ))?;
-    w.sh(&with_state("! /tmp/lfs-turn back; ! /tmp/lfs-turn"))?;
+    w.sh(&with_state(
+        "if /tmp/lfs-turn back; then exit 9; fi; if /tmp/lfs-turn; then exit 9; fi",
+    ))?;
     match Tree::of(&w.mnt)?.difference(&before) {
         Some(difference) => fail!("{difference}"),
         None => Ok(()),

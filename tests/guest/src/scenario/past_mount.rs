@@ -150,7 +150,7 @@ fn tree(w: &mut Fixture) -> Outcome {
     w.sh(TREE)?;
     let mut points = vec![(point(w)?, copy(w, "copy0")?)];
     for (index, damage) in DAMAGE.iter().enumerate() {
-        // Times of before and after are told apart.
+        // Times before and after it differ.
         w.sh(&format!("sleep 1.5; {damage}"))?;
         points.push((point(w)?, copy(w, &format!("copy{}", index + 1))?));
     }
@@ -159,7 +159,7 @@ fn tree(w: &mut Fixture) -> Outcome {
         compare(&format!("as of {point}"), &view.0, copy)?;
         view.end()?;
     }
-    // Each program sees what it would have seen then.
+    // Programs see the same in the view as in the copy.
     let (first, copy) = &points[0];
     let view = View::of(w, first)?;
     let (past, copy) = (view.0.display(), copy.display());
@@ -169,7 +169,7 @@ fn tree(w: &mut Fixture) -> Outcome {
         grep -v '^[.].[.][.]t[.]* ' /tmp/itemized && exit 1
         cp -a {past} {copy}-again; diff -r --no-dereference --exclude=pipe {copy} {copy}-again
         test $(stat -c %h d/one) = 3; test $(stat -c %i d/one) = $(stat -c %i hard)
-        ! touch new 2>/dev/null; ! rm d/one 2>/dev/null"
+        if touch new 2>/dev/null || rm d/one 2>/dev/null; then exit 9; fi"
     ))?;
     view.end()
 }

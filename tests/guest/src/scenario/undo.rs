@@ -29,6 +29,15 @@ fn same_but(w: &Fixture, want: &Tree, later: &str) -> Outcome {
     }
 }
 
+/// Damages a tree while others work beside it, takes the last change of a path back, and compares.
+fn goes_back(w: &Fixture, want: &Tree, damage: &str, (path, rest): (&str, &str)) -> Outcome {
+    w.sh(&format!("{damage}; echo x > later; mkdir more; rmdir more"))?;
+    let said = w.sh(&format!("logctl undo {path} 2>&1; {rest}"))?;
+    w.sh("cmp later <(echo x)")?;
+    same_but(w, want, "later").at(format!("{damage}: {said}"))?;
+    w.sh("sleep 2.1").map(drop)
+}
+
 /// Without words, the last action of the session goes; what a daemon did meanwhile stays.
 fn of_a_session(w: &mut Fixture) -> Outcome {
     w.sh("mkdir -p proj/sub; echo one > proj/sub/a; echo two > proj/b; sleep 2.1")?;
@@ -101,12 +110,10 @@ fn file_beside_others(w: &mut Fixture) -> Outcome {
         ("ln a d", "d", "true"),
         ("echo new > d", "d", "true"),
         ("chmod 600 b", "b", "true"),
+        // By another of its names, which stays.
+        ("ln b d; echo more >> d", "b", "cmp d <(echo b); rm d"),
     ] {
-        w.sh(&format!("{damage}; echo x > later; mkdir more; rmdir more"))?;
-        let said = w.sh(&format!("logctl undo {path} 2>&1; {rest}"))?;
-        w.sh("cmp later <(echo x)")?;
-        same_but(w, &before, "later").at(format!("{damage}: {said}"))?;
-        w.sh("sleep 2.1")?;
+        goes_back(w, &before, damage, (path, rest))?;
     }
     Ok(())
 }
@@ -123,11 +130,7 @@ fn save_beside_others(w: &mut Fixture) -> Outcome {
         ("mv b b~; cp a b; rm b~", "b", "true"),
         ("sed -i.bak s/2/3/ b; rm b.bak", "b", "true"),
     ] {
-        w.sh(&format!("bash -c '{save}'; echo x > later"))?;
-        let said = w.sh(&format!("logctl undo {path} 2>&1; {rest}"))?;
-        w.sh("cmp later <(echo x)")?;
-        same_but(w, &before, "later").at(format!("{save}: {said}"))?;
-        w.sh("sleep 2.1")?;
+        goes_back(w, &before, &format!("bash -c '{save}'"), (path, rest))?;
     }
     Ok(())
 }

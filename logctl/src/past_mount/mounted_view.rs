@@ -19,7 +19,7 @@ use super::view::View;
 use crate::error::Error;
 
 /// A mounted view.
-pub struct Session<'k>(fuser::Session<PastFilesystem<'k>>);
+pub struct MountedView<'k>(fuser::Session<PastFilesystem<'k>>);
 
 /// Checks that a directory can be mounted on without hiding files, and returns its path. `device` is that of
 /// the mount whose past is shown.
@@ -55,7 +55,7 @@ pub fn check_directory(dir: &Path, device: u64) -> Result<PathBuf, Error> {
 
 const NAME_ANOTHER: &str = "name an empty directory.";
 
-impl<'k> Session<'k> {
+impl<'k> MountedView<'k> {
     /// Mounts a view on an empty directory. `source` is the name that the table of mounts shows.
     pub fn mount(view: View<'k>, dir: &Path, source: &str, is_shared: bool) -> Result<Self, Error> {
         let mut options = vec![
