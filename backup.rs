@@ -37,7 +37,7 @@ pub(crate) use attributes::{
     AttributeSet, //
 };
 pub(crate) use capture::{add_runs, mapped as capture_runs, payload_length, MapRuns};
-use core::mem;
+use core::{cell::Cell, mem};
 use kernel::prelude::*;
 pub(crate) use map::{map, store};
 
@@ -83,6 +83,16 @@ pub(crate) struct ObjectOperation<'a> {
     /// Whether the lower filesystem pins the caller's pages (direct I/O), and may wait for page
     /// faults. Journal space is then released before the change. Implies `durable`.
     pub(crate) is_direct: bool,
+    /// The other lines of the system call, if it may have several.
+    pub(crate) call: Option<&'a CallLines>,
+}
+
+/// The lines of a write(2) that is continued after a short one: the later ones name the first
+/// (`of=`), and a revert takes all of them as one operation.
+#[derive(Default)]
+pub(crate) struct CallLines {
+    /// Number of the first line; 0 before it is placed.
+    first: Cell<u64>,
 }
 
 impl<'a> ObjectOperation<'a> {
@@ -132,6 +142,7 @@ impl<'a> ObjectOperation<'a> {
             journal,
             inode: self.inode,
             open: self.open,
+            call: self.call,
             args: OperationArgs {
                 op: self.op,
                 at: self.at,
@@ -295,6 +306,7 @@ struct OperationRecord<'a> {
     journal: &'a Journal,
     inode: &'a UpperInode,
     open: Option<&'a OpenFileState>,
+    call: Option<&'a CallLines>,
     args: OperationArgs,
     captured: Captured,
     /// Set if the pre-image is lost once the operation changes something.
@@ -347,7 +359,18 @@ impl OperationRecord<'_> {
             open: self.open,
         };
         let (reservation, captured) = (&mut self.reservation, &self.captured);
+        let first = self.call.map_or(0, |call| call.first.get());
+        if first != 0 {
+            let placed = place(&subject, state, reservation, &self.args, |draft| {
+                captured.describe(draft);
+                draft.of(first);
+            })?;
+            return Ok(placed.seq);
+        }
         let placed = place_operation(&subject, state, reservation, &self.args, captured, is_last)?;
+        if let Some(call) = self.call {
+            call.first.set(placed.seq);
+        }
         Ok(placed.seq)
     }
 

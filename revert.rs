@@ -26,6 +26,7 @@ mod retained;
 pub(crate) mod rights;
 mod steps;
 mod subtree;
+mod target_choice;
 mod targets;
 mod transaction;
 
@@ -57,9 +58,10 @@ use core::cell::Cell;
 use kernel::prelude::*;
 use name_operations::NameOperations;
 use names::NamesRevert;
-use plan_builder::{refuse, TargetChoice};
+use plan_builder::refuse;
 use rights::{inverse::PermissionCheck, CallerRights, ChainRights};
 use steps::{is_on_names, Lines};
+use target_choice::TargetChoice;
 pub(crate) use transaction::{recover_unfinished, roll_back_last};
 
 /// The reason why a revert was refused. The object is unchanged.
@@ -241,7 +243,8 @@ struct ObjectUndo<'a> {
 }
 
 impl ObjectUndo<'_> {
-    /// Undoes the newest `count` operations on content and attributes. The inode is locked.
+    /// Undoes the newest `count` operations on content and attributes: a system call with several
+    /// lines is one. The inode is locked.
     #[inline(never)]
     fn undo_object(&self, count: u64) -> Result<(), Refusal> {
         // Blocks writes through mappings: each is logged either before the undo or after it.
@@ -249,7 +252,7 @@ impl ObjectUndo<'_> {
         let content = self.content();
         let mut state = self.inode.object().state.lock();
         let on_external = content.verify(&mut state)?;
-        let choice = TargetChoice::Newest(count);
+        let choice = TargetChoice::Calls(count);
         let plan = plan_builder::plan(&content, state.head, choice, on_external, &mut refuse)?;
         // The VFS checks FMODE_WRITE for write(2) and ftruncate(2); fchmod(2) and fsetxattr(2) need
         // no writable file.

@@ -5,8 +5,9 @@
 use super::{
     apply::{self, ApplyTarget},
     attributes,
-    plan_builder::{self, refuse, ContentPlan, TargetChoice},
+    plan_builder::{self, refuse, ContentPlan},
     steps::{redone_operations, Lines},
+    target_choice::TargetChoice,
     targets::{self, EncodedTargets, TargetSet},
     transaction::{self, RequestedRevert, RevertSteps},
     Refusal,

@@ -8,8 +8,8 @@ use super::{
     read_buffer::ReadBuffer,
     retained::{attributes_of, AttributeKey, RetainedRevert, TargetFootprint},
     rights,
-    steps::{disposition, is_on_names, Lines},
-    targets::TargetSet,
+    steps::{is_on_names, Lines},
+    target_choice::{CallProgress, TargetChoice},
     Chain, ChainLink, Refusal,
 };
 use crate::{
@@ -101,54 +101,6 @@ impl PlanError {
     }
 }
 
-/// The operations of an object to revert.
-#[derive(Clone, Copy)]
-pub(super) enum TargetChoice<'a> {
-    /// The newest ones, this many.
-    Newest(u64),
-    /// Those with these numbers, in descending order. The function says whether the request
-    /// includes another operation of the object.
-    These(&'a [u64], &'a dyn Fn(u64) -> bool),
-    /// Those in a revert's line, this many.
-    Listed(&'a TargetSet, u64),
-}
-
-impl TargetChoice<'_> {
-    fn count(&self) -> u64 {
-        match self {
-            Self::Newest(count) | Self::Listed(_, count) => *count,
-            Self::These(numbers, _) => numbers.len() as u64,
-        }
-    }
-
-    fn takes(&self, seq: u64) -> bool {
-        match self {
-            Self::Newest(_) => true,
-            Self::Listed(picked, _) => picked.contains(seq),
-            Self::These(numbers, _) => numbers.binary_search_by(|n| seq.cmp(n)).is_ok(),
-        }
-    }
-
-    fn disposition(&self, seq: u64) -> Disposition {
-        match self {
-            Self::Newest(_) => Disposition::Revert,
-            Self::These(_, all) => disposition(all(seq)),
-            Self::Listed(..) => disposition(self.takes(seq)),
-        }
-    }
-
-    /// Number of the newest chosen operation that was not found, after `taken` were found.
-    fn missing(&self, taken: u64) -> u64 {
-        match self {
-            Self::Newest(_) | Self::Listed(..) => 0,
-            Self::These(numbers, _) => {
-                let next = usize::try_from(taken).ok().and_then(|i| numbers.get(i));
-                next.copied().unwrap_or(0)
-            }
-        }
-    }
-}
-
 /// Receives each conflict; an error ends the search.
 pub(super) type ConflictSink<'o> = &'o mut dyn FnMut(u64, Refusal) -> Result<(), Refusal>;
 
@@ -174,6 +126,7 @@ struct PlanBuilder<'a> {
     live_attributes: KVVec<(AttributeKey, u64)>,
     reverts: KVVec<RetainedRevert>,
     taken: u64,
+    calls: CallProgress,
     newest: u64,
     back: Option<Pos>,
     /// Whether the chosen operations are exactly the newest ones.
@@ -199,7 +152,7 @@ pub(super) fn plan(
     let (journal, inode) = (content.journal, content.inode);
     let mut chain = Chain::new(journal, inode.id(), head, on_external)?;
     let mut builder = PlanBuilder::new(content, choice)?;
-    while builder.taken < choice.count() {
+    while choice.is_incomplete(builder.taken, &builder.calls) {
         // cond_resched(), and a check for a fatal signal.
         if let (Err(killed), true) = (task::resched_killable(), content.is_killable) {
             return Err(killed.into());
@@ -207,10 +160,12 @@ pub(super) fn plan(
         let has_reverted = chain.has_reverted();
         builder.is_newest &= !has_reverted;
         let missing = choice.missing(builder.taken);
+        let is_rest = choice.is_rest_of_call(&builder.calls);
         // Used in place: a line takes half a kilobyte of stack.
         let link = chain.step_with(|seq| choice.disposition(seq));
         let found = match &link {
             Err(e) => return Err((*e).into()),
+            Ok(link) if is_rest && !builder.calls.goes_on(link) => break,
             Ok(ChainLink::End) => Err(Refusal::new(Reason::NothingLeft, builder.newest)),
             Ok(ChainLink::Trimmed) => Err(Refusal::new(Reason::Trimmed, 0)),
             Ok(ChainLink::Line(line, _, _, WalkStep::Stop(_))) => {
@@ -290,6 +245,7 @@ impl<'a> PlanBuilder<'a> {
             live_attributes: KVVec::new(),
             reverts: KVVec::new(),
             taken: 0,
+            calls: CallProgress::default(),
             newest: 0,
             back: None,
             is_newest: true,
@@ -315,6 +271,7 @@ impl<'a> PlanBuilder<'a> {
             // Reverting this revert would restore operations that a newer revert also reverted.
             WalkStep::Conflict => {
                 self.taken = self.taken.saturating_add(1);
+                self.calls.take(line);
                 conflicts(line.seq, Refusal::new(Reason::Conflict, 0))?;
                 self.stays(line)
             }
@@ -339,6 +296,7 @@ impl<'a> PlanBuilder<'a> {
     fn take(&mut self, line: &Line<'_>, conflicts: ConflictSink<'_>) -> Result<(), Refusal> {
         let seq = line.seq;
         self.taken = self.taken.saturating_add(1);
+        self.calls.take(line);
         let result = match self.blocker(line)? {
             _ if seq < self.first_own => Err(Refusal::new(Reason::NotOwner, 0)),
             Some(newer) => Err(Refusal::new(Reason::Conflict, newer)),

@@ -135,6 +135,7 @@ fn save<'a>(
         pre_image: PreImage::Attributes(dentry.lower()?, wanted),
         durable: false,
         is_direct: false,
+        call: None,
     }
     .prepare()
 }
@@ -204,6 +205,7 @@ fn truncate(
         pre_image,
         durable: inode.is_sync(),
         is_direct: false,
+        call: None,
     }
     .prepare()?;
     // vfs_truncate() has taken write access of the upper inode only; the lower file may be

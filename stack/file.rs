@@ -4,7 +4,7 @@
 
 use super::Stack;
 use crate::{
-    backup::{ObjectOperation, PreImage},
+    backup::{CallLines, ObjectOperation, PreImage},
     history::journal::is_no_space,
     log::line::Op,
     record,
@@ -122,17 +122,18 @@ impl FileHooks for Stack {
         }
         // No lock is held: a page fault on FUSE or userfaultfd may block forever.
         let there = call.fault_in(bytes, WINDOW)?;
+        let lines = CallLines::default();
         if there == 0 {
-            return write_once(call, bytes);
+            return write_once(call, bytes, &lines);
         }
         let result = if there < WINDOW.min(bytes.left()) {
-            write_first(call, bytes, there)
+            write_first(call, bytes, there, &lines)
         } else {
-            write_once(call, bytes)
+            write_once(call, bytes, &lines)
         };
         match result {
-            Ok(done) if done != 0 && bytes.left() != 0 => write_rest(call, bytes, done),
-            Err(e) if e == EFAULT => write_rest(call, bytes, 0),
+            Ok(done) if done != 0 && bytes.left() != 0 => write_rest(call, bytes, done, &lines),
+            Err(e) if e == EFAULT => write_rest(call, bytes, 0, &lines),
             whole => whole,
         }
     }
@@ -145,7 +146,12 @@ impl FileHooks for Stack {
 /// Continues a write after `done` bytes, which was short because of a page that is not resident, or
 /// for another reason.
 #[cold]
-fn write_rest(call: &mut WriteCall<'_>, bytes: &mut IovIter, mut done: usize) -> Result<usize> {
+fn write_rest(
+    call: &mut WriteCall<'_>,
+    bytes: &mut IovIter,
+    mut done: usize,
+    lines: &CallLines,
+) -> Result<usize> {
     let mut window = WINDOW;
     let ended = loop {
         if let Err(e) = resched_killable() {
@@ -155,7 +161,7 @@ fn write_rest(call: &mut WriteCall<'_>, bytes: &mut IovIter, mut done: usize) ->
             Ok(there) => there,
             Err(e) => break e,
         };
-        match write_first(call, bytes, there) {
+        match write_first(call, bytes, there, lines) {
             Ok(n) => {
                 done = done.saturating_add(n);
                 if n == 0 || bytes.left() == 0 {
@@ -176,8 +182,13 @@ fn write_rest(call: &mut WriteCall<'_>, bytes: &mut IovIter, mut done: usize) ->
 
 /// Writes the first `count` bytes, which are resident. The iterator is truncated, since some
 /// filesystems (btrfs) fail a whole chunk if any byte of the chunk is not resident.
-fn write_first(call: &mut WriteCall<'_>, bytes: &mut IovIter, count: usize) -> Result<usize> {
-    bytes.with_first(count, |bytes| write_once(call, bytes))
+fn write_first(
+    call: &mut WriteCall<'_>,
+    bytes: &mut IovIter,
+    count: usize,
+    lines: &CallLines,
+) -> Result<usize> {
+    bytes.with_first(count, |bytes| write_once(call, bytes, lines))
 }
 
 /// A write on a mount without history. Waits for the caller's pages under the upper inode's lock,
@@ -216,7 +227,7 @@ fn prepare_write(
 
 /// One write of the resident part of the buffer. `EFAULT` if the first page is not resident.
 #[inline]
-fn write_once(call: &mut WriteCall<'_>, bytes: &mut IovIter) -> Result<usize> {
+fn write_once(call: &mut WriteCall<'_>, bytes: &mut IovIter, lines: &CallLines) -> Result<usize> {
     let lower = call.lower_file();
     let file = call.upper_file();
     let inode = file.upper_inode();
@@ -236,6 +247,7 @@ fn write_once(call: &mut WriteCall<'_>, bytes: &mut IovIter) -> Result<usize> {
         pre_image: PreImage::Range(lower, at, at.saturating_add(length as u64)),
         durable: call.is_durable() || inode.is_sync(),
         is_direct: call.is_direct(),
+        call: Some(lines),
     }
     .around(|| match call.write_lower(lower, bytes) {
         // IovIter that were consumed from the iterator must not be written twice.

@@ -81,6 +81,7 @@ impl RangeHooks for Stack {
             pre_image,
             durable: inode.is_sync(),
             is_direct: false,
+            call: None,
         }
         .prepare()?;
         let result = inode.mount().with_space(request(file, count), || {
@@ -189,6 +190,7 @@ fn splice_once(
         pre_image: PreImage::Range(file.lower(), at, at.saturating_add(length as u64)),
         durable: inode.is_sync() || file.flags() & c::O_DSYNC != 0,
         is_direct: false,
+        call: None,
     }
     .prepare()?;
     let result = inode.mount().with_space(request(file, length as u64), || {
@@ -243,6 +245,7 @@ fn overwrite(
         pre_image: PreImage::Range(to.lower(), at, at.saturating_add(length)),
         durable: inode.is_sync() || to.flags() & c::O_DSYNC != 0,
         is_direct: false,
+        call: None,
     }
     .prepare()?;
     let result = inode.mount().with_space(request(to, length), lower);

@@ -71,6 +71,7 @@ impl XattrHooks for Stack {
             ),
             durable: false,
             is_direct: false,
+            call: None,
         }
         .prepare()?;
         let request = SpaceRequest::Object(lower, value.map_or(0, <[u8]>::len) as u64);

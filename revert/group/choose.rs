@@ -17,9 +17,10 @@ use crate::{
     record,
     revert::{
         content::ContentRevert,
-        plan_builder::{self, ContentPlan, TargetChoice},
+        plan_builder::{self, ContentPlan},
         rights::ChainRights,
         steps::{disposition, Lines},
+        target_choice::TargetChoice,
         Chain, ChainLink, Refusal,
     },
     uapi::Reason,

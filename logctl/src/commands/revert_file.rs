@@ -83,6 +83,8 @@ fn finds_names(path: &Path, before: &[Vec<u8>], count: u64, reason: u32) -> bool
 struct FileReport<'l> {
     /// How many operations were taken back.
     reverted: u64,
+    /// How many lines they have.
+    lines: u64,
     /// How many more, inside of directories that came back.
     inside: u32,
     /// Whether the replaced content was not saved.
@@ -98,18 +100,19 @@ struct FileReport<'l> {
 impl<'l> FileReport<'l> {
     /// Finds out from the lines that stood before, and all lines after, both newest first.
     /// Others may have worked on the file in between, so that our own line says which operation
-    /// was the first to be taken back.
+    /// was the first to be taken back, and how many lines: one operation may have several.
     fn new(before: &'l [Vec<u8>], after: &[Vec<u8>], reverted: u64) -> Self {
         let own = after
             .iter()
             .filter_map(|line| Line::parse(line, None).ok())
-            .find(|line| line.op == Op::Revert && line.count == Some(reverted));
+            .find(|line| line.op == Op::Revert && line.count >= Some(reverted));
         let newest = own.and_then(|line| line.of);
+        let lines = own.and_then(|line| line.count).unwrap_or(reverted);
         let mut live = before
             .iter()
             .filter_map(|line| Line::parse(line, None).ok())
             .skip_while(|line| newest != Some(line.seq));
-        let count = usize::try_from(reverted).unwrap_or(usize::MAX);
+        let count = usize::try_from(lines).unwrap_or(usize::MAX);
         let operations: Vec<_> = live.by_ref().take(count.min(LISTED)).collect();
         let next = if operations.len() == count {
             live.next()
@@ -118,6 +121,7 @@ impl<'l> FileReport<'l> {
         };
         Self {
             reverted,
+            lines,
             inside: 0,
             no_redo: false,
             operations,
@@ -143,8 +147,8 @@ impl<'l> FileReport<'l> {
                     output.text(&format!("  {}\n", describe(operation)))?;
                 }
                 let listed = u64::try_from(several.len()).unwrap_or(u64::MAX);
-                if listed < self.reverted {
-                    output.text(&format!("  … and {} older ones\n", self.reverted - listed))?;
+                if listed < self.lines {
+                    output.text(&format!("  … and {} older ones\n", self.lines - listed))?;
                 }
             }
         }

@@ -206,11 +206,15 @@ pub fn open_by_handle(mount: &impl AsFd, handle: &Handle, flags: i32) -> io::Res
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Anonymous memory whose page faults never complete: its userfaultfd has no handler.
+/// Anonymous memory whose page faults complete only after [`Missing::fill`]: its userfaultfd has no
+/// handler.
 pub struct Missing {
     map: Map,
-    _faults: OwnedFd,
+    faults: OwnedFd,
 }
+
+// SAFETY: only the kernel reads the memory, and fills it.
+unsafe impl Sync for Missing {}
 
 impl Missing {
     /// So many bytes, of which the first `present` are there.
@@ -229,10 +233,15 @@ impl Missing {
         }
         let range = [map.start as u64, length as u64, MISSING, 0];
         ioctl_words(&faults, REGISTER, &mut range.clone())?;
-        Ok(Missing {
-            map,
-            _faults: faults,
-        })
+        Ok(Missing { map, faults })
+    }
+
+    /// Fills whole missing pages with zeroes, and wakes those that wait for them.
+    pub fn fill(&self, at: usize, length: usize) -> io::Result<()> {
+        const ZEROPAGE: u64 = 0xC020_AA04;
+        assert!(at + length <= self.map.length);
+        let start = self.map.start as u64 + at as u64;
+        ioctl_words(&self.faults, ZEROPAGE, &mut [start, length as u64, 0, 0]).map(drop)
     }
 
     /// Writes the memory to a file.

@@ -13,6 +13,7 @@ mod beside_renames;
 mod comes_back;
 mod confined;
 mod content;
+mod continued;
 mod cut;
 mod cuts;
 mod direct;
@@ -97,6 +98,7 @@ pub fn all() -> Vec<&'static Test> {
         seed::TESTS,
         glue::TESTS,
         content::TESTS,
+        continued::TESTS,
         cut::TESTS,
         space::TESTS,
         space_asked::TESTS,
