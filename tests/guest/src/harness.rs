@@ -90,6 +90,14 @@ impl Test {
         };
         !is_usual && plan.only.is_empty()
     }
+
+    /// Whether another guest of the run has the test, over another lower filesystem.
+    fn is_elsewhere(&self, plan: &Plan) -> bool {
+        let is_named = plan.elsewhere.iter().any(|word| matches(word, self.name));
+        let sum: u64 = self.name.bytes().map(u64::from).sum();
+        let is_of_half = plan.half.is_none_or(|half| sum % 2 == half % 2);
+        (is_named && self.lowers.len() != 1) || (!is_of_half && self.lowers.is_empty())
+    }
 }
 
 /// How one test went.
@@ -112,6 +120,10 @@ pub struct Plan {
     pub disk: String,
     pub only: Vec<String>,
     pub skip: Vec<String>,
+    /// Tests to skip if they are for other lower filesystems, too.
+    pub elsewhere: Vec<String>,
+    /// Which half of the tests that are for all lower filesystems: 1 or 2. None: both.
+    pub half: Option<u64>,
     pub out: Option<PathBuf>,
     pub place: PathBuf,
     pub slow: u64,
@@ -124,7 +136,7 @@ pub fn run_lower(plan: &Plan, lower: Lower, tests: &[&Test]) -> Vec<Report> {
     let chosen: Vec<&&Test> = tests
         .iter()
         .filter(|test| test.is_for(lower, plan.raw))
-        .filter(|test| !test.is_left_out(lower, plan))
+        .filter(|test| !test.is_left_out(lower, plan) && !test.is_elsewhere(plan))
         .filter(|test| {
             plan.only.is_empty() || plan.only.iter().any(|only| matches(only, test.name))
         })

@@ -38,9 +38,13 @@ const HELP: &str = "\
 lfs-tests - tests of LoggerFS over one lower filesystem after another
 
   lfs-tests [--lower private|tmpfs|ext4|xfs|btrfs]... [--only NAME|START*]...
-            [--skip NAME|START*]... [--disk DEVICE-OR-FILE] [--seed N] [--out DIR] [--slow N] [--full]
+            [--skip NAME|START*]... [--elsewhere NAME|START*]... [--half 1|2] [--disk DEVICE-OR-FILE]
+            [--seed N] [--out DIR] [--slow N] [--full]
             [--fuzz SECONDS] [--round N] [--operations N] [--raw] [--stay-loaded] [--list]
 
+  --elsewhere
+           skips these if they are for other lower filesystems, too
+  --half   of the tests that are for all lower filesystems, the first or the second half
   --disk   where ext4, xfs and btrfs are made; without it a sparse file in /run
   --out    directory for results.tsv
   --slow   multiplies the tests' time limits
@@ -140,6 +144,8 @@ fn parse(words: &[String]) -> (Plan, Vec<Lower>) {
         disk: String::new(),
         only: Vec::new(),
         skip: Vec::new(),
+        elsewhere: Vec::new(),
+        half: None,
         out: None,
         place: PathBuf::from("/run/lfs-tests"),
         slow: 1,
@@ -159,6 +165,8 @@ fn parse(words: &[String]) -> (Plan, Vec<Lower>) {
             },
             "--only" => plan.only.push(value()),
             "--skip" => plan.skip.push(value()),
+            "--elsewhere" => plan.elsewhere.push(value()),
+            "--half" => plan.half = Some(number(&value())),
             "--disk" => plan.disk = value(),
             "--seed" => plan.seed = number(&value()),
             "--slow" => plan.slow = number(&value()),
