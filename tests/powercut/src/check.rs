@@ -2,7 +2,7 @@
 
 //! The checks after a cut.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
@@ -15,6 +15,7 @@ use crate::mounts::Lower;
 use crate::orphans;
 use crate::outcome::{check, fail, At, Outcome, Stop};
 use crate::plan::Family;
+use crate::recorded::Recorded;
 use crate::shadow::Random;
 use crate::tree;
 use crate::undo;
@@ -343,12 +344,13 @@ struct History<'a> {
 impl<'a> History<'a> {
     fn new(cut: &Cut<'a>, object: &'a Object, lines: &[undo::Line]) -> Outcome<History<'a>> {
         let (last, durable) = (object.event_at(cut.begun), object.durable_at(cut.done));
-        let told = operations(lines, cut.family != Family::Full)?;
+        let told = Recorded::of(lines, cut.family != Family::Full)?;
         let events: Vec<&str> = (1..=last).map(|at| &*object.events[at].line).collect();
         let recorded = match cut.family {
-            Family::Full => scattered(&events, &told),
-            family => contiguous(&events, &told, family == Family::Trim),
+            Family::Full => told.scattered(&events),
+            family => told.contiguous(&events, family == Family::Trim),
         };
+        let told = told.operations;
         let Some(recorded) = recorded else {
             fail!("the log says {told:?}, and done was {events:?}");
         };
@@ -472,70 +474,6 @@ fn ends_with(lines: &[undo::Line], cancel: &undo::Line) -> bool {
 }
 
 const REVERTED: &str = "taken back";
-
-/// The operations on content that are calls of programs.
-const CONTENT: [&str; 6] = ["write", "truncate", "punch", "zero", "allocate", "copy"];
-
-/// The operations in a log, as events record them. Cancelled ones are left out, and amended ones
-/// have their final range.
-fn operations(lines: &[undo::Line], strict: bool) -> Outcome<Vec<String>> {
-    let mut ends: HashMap<u64, &undo::Line> = HashMap::new();
-    for line in lines {
-        if ["cancel", "commit", "amend"].contains(&line.op.as_str()) {
-            ends.insert(line.number("of")?, line);
-        }
-    }
-    let mut found = Vec::new();
-    for line in lines {
-        let end = ends.get(&line.number("seq")?);
-        if end.is_some_and(|end| end.op == "cancel") {
-            continue;
-        }
-        match (line.op.as_str(), end) {
-            ("revert" | "redo", None) if strict => {
-                fail!("a revert was neither ended nor withdrawn: {}", line.text)
-            }
-            // Two reverts of one file must not be taken for each other.
-            ("revert", _) => {
-                let (count, size) = (line.number("count")?, line.number("now")?);
-                found.push(format!("revert {count} {size}"));
-            }
-            ("redo", _) => found.push(format!("redo {}", line.number("now")?)),
-            (word, Some(end)) if CONTENT.contains(&word) && end.op == "amend" => {
-                found.push(format!("{word} {} {}", end.offset, end.length));
-            }
-            (word, _) if word == "mmap" || CONTENT.contains(&word) => found.push(line.brief()),
-            _ => {}
-        }
-    }
-    Ok(found)
-}
-
-/// Which events (from 1 on) the lines are: all up to some event, or the last of those.
-fn contiguous(events: &[&str], lines: &[String], trimmed: bool) -> Option<HashSet<usize>> {
-    (lines.len()..=events.len()).rev().find_map(|end| {
-        let start = end - lines.len();
-        let same = events[start..end]
-            .iter()
-            .zip(lines)
-            .all(|(a, b)| *a == b.as_str());
-        // Dropped operations are recorded, but cannot be taken back any more.
-        (same && (start == 0 || trimmed)).then(|| (1..=end).collect())
-    })
-}
-
-/// The same where some operations could not be recorded.
-fn scattered(events: &[&str], lines: &[String]) -> Option<HashSet<usize>> {
-    let mut found = HashSet::new();
-    let mut end = events.len();
-    for line in lines.iter().rev() {
-        end = events[..end]
-            .iter()
-            .rposition(|event| *event == line.as_str())?;
-        found.insert(end + 1);
-    }
-    Some(found)
-}
 
 /// Takes all live operations back, a few at a time.
 fn walk_back(

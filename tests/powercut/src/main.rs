@@ -18,6 +18,7 @@ mod nbd;
 mod orphans;
 mod plan;
 mod points;
+mod recorded;
 mod recording;
 mod store;
 mod tree;
