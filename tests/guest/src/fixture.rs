@@ -187,6 +187,15 @@ impl Fixture {
         }
     }
 
+    /// As [`Fixture::times`], for the longest tests: with `--full`, over the private tmpfs, and elsewhere.
+    pub fn sized<T>(&self, full: T, private: T, usual: T) -> T {
+        if self.every_state {
+            full
+        } else {
+            self.times(private, usual)
+        }
+    }
+
     /// Here a raw filesystem's part of a test ends.
     pub fn undo_from_here(&self) -> Outcome {
         if self.raw {

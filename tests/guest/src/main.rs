@@ -53,7 +53,8 @@ lfs-tests - tests of LoggerFS over one lower filesystem after another
   --fuzz   each test whose name begins with fuzz goes on for so long
   --round  and does only this round, to repeat what it has found
   --operations
-           how many operations oracle-all does: 5,000, or 1,000 where sizes are the usual ones
+           how many operations oracle-all does: 5,000 with --full, otherwise 2,500 over the private lower
+           filesystem and 1,000 over the others
   --raw    no LoggerFS: tries the tests' own steps on the lower filesystem
   --stay-loaded
            do not unload the module at the end: for one who wants to look at what it left

@@ -34,7 +34,7 @@ pub const TESTS: &[Test] = &[Test::new("fuzz-hostile", hostile)
     .seconds(240)];
 
 /// How many cases a usual run has.
-const ROUNDS: u64 = 8;
+const ROUNDS: u64 = 3;
 
 /// How many cases one image serves for.
 const CASES: u64 = 40;
@@ -57,7 +57,7 @@ struct HostileDisk {
 
 fn hostile(w: &mut Fixture) -> Outcome {
     run(&["modprobe", "loop"])?;
-    let mut rounds = Rounds::new(w, "fuzz-hostile", ROUNDS);
+    let mut rounds = Rounds::new(w, "fuzz-hostile", w.sized(8, ROUNDS, ROUNDS));
     let mut disk = None;
     let mut uses = 0;
     while let Some(mut random) = rounds.next() {

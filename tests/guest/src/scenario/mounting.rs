@@ -390,7 +390,7 @@ fn unmount_at_exit(w: &mut Fixture) -> Outcome {
     w.same_log("written before", "f", &["write 0 4"])
 }
 
-/// 100 times (10 where sizes are the usual ones): load, mount, work, unmount, unload.
+/// 100 times (40 over the private tmpfs and 10 elsewhere without `--full`): load, mount, work, unmount, unload.
 fn mount_rounds(w: &mut Fixture) -> Outcome {
     let module = std::env::var("LFS_MODULE").unwrap_or_default();
     let load = |()| match module.as_str() {
@@ -412,7 +412,7 @@ fn mount_rounds(w: &mut Fixture) -> Outcome {
         check!(!Path::new("/sys/module/loggerfs").exists(), "still loaded");
         load(()).map(drop)
     };
-    let rounds = w.times(100, 10);
+    let rounds = w.sized(100, 40, 10);
     for _ in 0..10 {
         round(w)?;
     }

@@ -118,7 +118,7 @@ fn report(w: &mut Fixture, round: u64, actions: &[Action], why: &str) -> Outcome
 }
 
 fn oracle_all(w: &mut Fixture) -> Outcome {
-    let most = w.operations.unwrap_or(w.times(5000, 1000));
+    let most = w.operations.unwrap_or(w.sized(5000, 2500, 1000));
     let (mut operations, mut compared, mut holes) = (0, 0, 0);
     let first = w.round.unwrap_or(0);
     let seed = w.seed;
