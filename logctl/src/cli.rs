@@ -194,8 +194,16 @@ pub enum Command {
         limit: Option<usize>,
 
         /// Also the processes of each action, and the changes of each.
-        #[arg(short, long, conflicts_with = "ops")]
+        #[arg(short, long, conflicts_with_all = ["ops", "stat", "patch"])]
         processes: bool,
+
+        /// Also how many lines of each file each action added and removed.
+        #[arg(long, conflicts_with_all = ["ops", "patch"])]
+        stat: bool,
+
+        /// Also the changes of each action in files, as `diff` shows them.
+        #[arg(short = 'P', long, conflicts_with = "ops")]
+        patch: bool,
 
         /// Which of them.
         #[command(flatten)]
@@ -311,6 +319,11 @@ pub enum Command {
         /// Leave out operations that cannot be taken back, and do the rest.
         #[arg(long)]
         partial: bool,
+
+        /// Leave the mount as it is, and write copies into this directory: of each PATH under its own name,
+        /// with mode and times, and for root with owners. Nothing there is replaced.
+        #[arg(short, long, value_name = "DIR", conflicts_with_all = ["dry_run", "force", "no_redo", "partial"])]
+        out: Option<PathBuf>,
     },
 
     /// Print the content that a file had, also of one that is gone.
@@ -335,6 +348,17 @@ pub enum Command {
         /// How many at most.
         #[arg(short = 'n', value_name = "N", default_value_t = 20)]
         limit: usize,
+    },
+
+    /// Show which action wrote each line of a file last: when, who, by which command. Of a file that is no
+    /// text, each range of bytes.
+    Blame {
+        /// The file.
+        file: PathBuf,
+
+        /// When: an operation's number, @- or @~3 (so many actions back), or a time; otherwise now.
+        #[arg(long, value_name = "POINT")]
+        at: Option<String>,
     },
 
     /// Show the changes of an action in files, or the differences between two points.
@@ -384,6 +408,7 @@ impl Command {
             Self::Restore { .. } => "restore",
             Self::Cat { .. } => "cat",
             Self::Versions { .. } => "versions",
+            Self::Blame { .. } => "blame",
             Self::Diff { .. } => "diff",
             Self::Deleted { .. } => "deleted",
             Self::MountPast(_) => "mount-past",
@@ -397,7 +422,8 @@ impl Command {
             Self::Readlog { file, .. }
             | Self::Status { file }
             | Self::Cat { file, .. }
-            | Self::Versions { file, .. } => core::slice::from_ref(file),
+            | Self::Versions { file, .. }
+            | Self::Blame { file, .. } => core::slice::from_ref(file),
             Self::Deleted { dir, .. } => dir.as_slice(),
             // The first word may be a point.
             Self::Diff { words, .. } => match words.first() {

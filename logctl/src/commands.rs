@@ -2,6 +2,7 @@
 
 //! The commands.
 
+mod blame;
 mod cat;
 pub mod context;
 mod deleted;
@@ -12,6 +13,7 @@ mod point;
 mod readlog;
 mod redo;
 pub mod report;
+mod restore_out;
 mod revert;
 mod revert_file;
 mod run;
@@ -29,7 +31,7 @@ use anstream::ColorChoice;
 use jiff::Zoned;
 use rustix::io::Errno;
 
-use crate::cli::{Cli, Command, RunOptions};
+use crate::cli::{Cli, Command, DiffOptions, RunOptions};
 use crate::describe::Users;
 use crate::error::Error;
 use crate::json;
@@ -236,11 +238,18 @@ pub fn execute_on_mount(
             paths,
             limit,
             processes,
+            stat,
+            patch,
             selection,
         } => {
+            let differences = DiffOptions {
+                stat: *stat,
+                ..DiffOptions::default()
+            };
             let detail = log::Detail {
                 limit: *limit,
                 processes: *processes,
+                differences: (*stat || *patch).then_some(differences),
             };
             log::run(context, paths, detail, selection, output)
         }
@@ -271,11 +280,16 @@ pub fn execute_on_mount(
             paths,
             options,
             partial,
-        } => revert::restore(context, to, paths, (*options, *partial), output),
+            out,
+        } => match out {
+            Some(out) => restore_out::run(context, to, paths, out, output),
+            None => revert::restore(context, to, paths, (*options, *partial), output),
+        },
         Command::Cat { file, at, out } => {
             cat::run(context, file, at.as_deref(), out.as_deref(), output)
         }
         Command::Versions { file, limit } => versions::run(context, file, *limit, output),
+        Command::Blame { file, at } => blame::run(context, file, at.as_deref(), output),
         Command::Diff { words, options } => diff::run(context, words, options, output),
         Command::Deleted { dir, limit } => deleted::run(context, dir.as_deref(), *limit, output),
         Command::MountPast(options) => mount_past::run(context, options, output),
@@ -365,6 +379,7 @@ pub fn execute(
         | Command::Restore { .. }
         | Command::Cat { .. }
         | Command::Versions { .. }
+        | Command::Blame { .. }
         | Command::Diff { .. }
         | Command::Deleted { .. }
         | Command::MountPast(_)

@@ -8,6 +8,7 @@
 
 pub mod actions;
 pub mod arguments;
+pub mod blame;
 pub mod cli;
 pub mod commands;
 pub mod describe;

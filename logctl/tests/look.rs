@@ -76,6 +76,78 @@ fn versions_are_listed_with_their_lines() {
     assert_eq!(object["path"], "/m/notes");
 }
 
+#[test]
+fn the_log_shows_the_changes_of_each_action() {
+    let (mut kernel, files) = history();
+    let (code, said, complaint) = run(&mut kernel, &files, "log /m/notes --stat");
+    assert_eq!(code, 0, "{complaint}");
+    let expected = "  ID  WHEN     WHO  COMMAND     CHANGES
+  6   26m ago  ana  vim notes   ~1 file  notes
+~ notes  +2 -1
+
+  2   59m ago  ana  cp x notes  +1 file  notes
++ notes  +2 -0
+
+";
+    assert_eq!(said, expected);
+    let (code, said, complaint) = run(&mut kernel, &files, "log /m/notes -P -n 1");
+    assert_eq!(code, 0, "{complaint}");
+    let expected = "  6   26m ago  ana  vim notes  ~1 file  notes
+diff a/notes b/notes
+--- a/notes
++++ b/notes
+@@ -1,2 +1,3 @@
+ one
+-two
++three
++four
+
+";
+    assert!(said.ends_with(expected), "{said}");
+    let (_, said, _) = run(&mut kernel, &files, "log /m/notes --patch --json");
+    let types: Vec<Value> = (said.lines())
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["type"].clone())
+        .collect();
+    assert_eq!(types, ["action", "diff", "action", "diff"]);
+}
+
+#[test]
+fn blame_names_the_action_of_each_line() {
+    let (mut kernel, files) = history();
+    let (code, said, complaint) = run(&mut kernel, &files, "blame /m/notes");
+    let expected = "  AT                   ID  WHO  BY          LINE
+  2025-11-20 13:43:30  2   ana  cp x notes  1  one
+  2025-11-20 14:16:40  6   ana  vim notes   2  three
+                                            3  four
+";
+    assert_eq!((code, said.as_str()), (0, expected), "{complaint}");
+    let (_, said, _) = run(&mut kernel, &files, "blame /m/notes --at 2 --json");
+    let lines: Vec<Value> = said
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(lines.len(), 2);
+    assert_eq!(
+        (&lines[1]["line"], &lines[1]["text"]),
+        (&2.into(), &"two".into())
+    );
+    assert_eq!(lines[1]["op"], 2);
+    let (code, _, complaint) = run(&mut kernel, &files, "blame /m/src/b --at 1");
+    assert_eq!(code, 1, "{complaint}");
+}
+
+#[test]
+fn blame_names_the_action_of_each_byte_of_what_is_no_text() {
+    let (mut kernel, files) = history();
+    kernel.holds(8, 8, b"\0ut\n");
+    let (code, said, complaint) = run(&mut kernel, &files, "blame /m/build.log");
+    assert_eq!(code, 0, "{complaint}");
+    assert!(
+        said.contains("  8   ana") && said.contains("0-3    bash (redirect)"),
+        "{said}"
+    );
+}
+
 /// Each verb that takes names refuses those that are not there and were not.
 #[test]
 fn names_that_never_were_are_errors() {

@@ -439,6 +439,7 @@ fn every_command_has_json() {
         ("restore", "restore --to 99999"),
         ("cat", "cat /m/nothing"),
         ("versions", "versions /m/notes"),
+        ("blame", "blame /m/notes"),
         ("diff", "diff 6"),
         ("deleted", "deleted"),
     ];
@@ -461,10 +462,10 @@ fn every_command_has_json() {
             let object: Value = serde_json::from_str(object).unwrap();
             assert_eq!(object["v"], 1, "{line}");
             let kind = object["type"].as_str().unwrap();
-            assert!(
-                ["op", "action", "summary", "error", "version", "diff", "deleted"].contains(&kind),
-                "{line}: {kind}"
-            );
+            let kinds = [
+                "op", "action", "summary", "error", "version", "line", "diff", "deleted",
+            ];
+            assert!(kinds.contains(&kind), "{line}: {kind}");
             assert!(
                 object["path"].as_str().unwrap().starts_with("/m"),
                 "{object}"

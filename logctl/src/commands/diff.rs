@@ -96,6 +96,21 @@ pub fn of_action(
     print(&changes, &DiffOptions::default(), context, output)
 }
 
+/// Prints the differences that the action with these operations made.
+pub fn of_entries(
+    context: &mut Context<'_>,
+    timeline: &Timeline,
+    entries: &[usize],
+    options: &DiffOptions,
+    output: &mut Output<'_>,
+) -> Result<(), Error> {
+    let Some(span) = Span::of(timeline, entries.to_vec()) else {
+        return Ok(());
+    };
+    let changes = compare(context, timeline, &span)?;
+    print(&changes, options, context, output)
+}
+
 /// The two states that the words mean, and the paths among them.
 fn span<'w>(
     context: &Context<'_>,
@@ -174,20 +189,23 @@ fn action_span(timeline: &Timeline, revision: Revision, text: &str) -> Result<Sp
         }
         Revision::At(_) => Vec::new(),
     };
-    let numbers = || entries.iter().map(|index| timeline.entries[*index].seq);
-    match (numbers().min(), numbers().max()) {
-        (Some(oldest), Some(to)) => Ok(Span {
-            from: oldest.saturating_sub(1),
-            to,
-            entries,
-        }),
-        _ => Err(Error::Nothing {
-            message: format!("no operation '{text}'"),
-        }),
-    }
+    Span::of(timeline, entries).ok_or_else(|| Error::Nothing {
+        message: format!("no operation '{text}'"),
+    })
 }
 
 impl Span {
+    /// The states before and after these operations; `None`: there are none.
+    fn of(timeline: &Timeline, entries: Vec<usize>) -> Option<Self> {
+        let numbers = || entries.iter().map(|index| timeline.entries[*index].seq);
+        let (oldest, to) = (numbers().min()?, numbers().max()?);
+        Some(Self {
+            from: oldest.saturating_sub(1),
+            to,
+            entries,
+        })
+    }
+
     fn between(timeline: &Timeline, from: u64, to: u64) -> Result<Self, Error> {
         if from > to {
             let message = format!("{from} is newer than {to}: the older point comes first");

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use crate::actions::{actions, is_settled, visible, Action, Changes};
-use crate::cli::Selection;
+use crate::cli::{DiffOptions, Selection};
 use crate::describe::{
     action_command, changes, command, count, cut, local, location, operation, process_count, when,
 };
@@ -22,6 +22,7 @@ use crate::timeline::Timeline;
 use loggerfs_log::line::Process;
 
 use super::context::Context;
+use super::diff;
 
 /// Actions, and where each of their operations was.
 pub struct View {
@@ -127,16 +128,19 @@ pub struct Detail {
     pub limit: Option<usize>,
     /// Whether the processes of actions, too.
     pub processes: bool,
+    /// How the changes of each action in files are shown, if at all.
+    pub differences: Option<DiffOptions>,
 }
 
 /// Prints the log.
 pub fn run(
     context: &mut Context<'_>,
     paths: &[PathBuf],
-    Detail { limit, processes }: Detail,
+    detail: Detail,
     selection: &Selection,
     output: &mut Output<'_>,
 ) -> Result<(), Error> {
+    let limit = detail.limit;
     let mut filter = context.filter(selection, paths)?;
     filter.is_looking = true;
     let (timeline, all) = match limit {
@@ -160,22 +164,70 @@ pub fn run(
         print_operations(&view, context, limit, output)?;
         return print_end(end, output);
     }
-    if output.json {
-        for action in &view.actions {
-            output.object(&json::action(&view, action, context))?;
-            for part in parts(&view, action).iter().filter(|_| processes) {
-                output.object(&json::process(&view, part, context))?;
-            }
-        }
-        return Ok(());
-    }
     match end {
+        _ if output.json => print_objects(&view, detail, context, output)?,
         // The end says why.
         Some(_) if view.actions.is_empty() => {}
-        _ if processes => print_rows(&view, head, &parts, context, output)?,
-        _ => print_table(&view, head, context, output)?,
+        _ => print_actions(&view, head, detail, context, output)?,
     }
     print_end(end, output)
+}
+
+/// Prints actions as JSON, each with its processes or its changes.
+fn print_objects(
+    view: &View,
+    detail: Detail,
+    context: &mut Context<'_>,
+    output: &mut Output<'_>,
+) -> Result<(), Error> {
+    for action in &view.actions {
+        output.object(&json::action(view, action, context))?;
+        for part in parts(view, action).iter().filter(|_| detail.processes) {
+            output.object(&json::process(view, part, context))?;
+        }
+        print_differences(view, action, detail, context, output)?;
+    }
+    Ok(())
+}
+
+/// Prints actions as a table, each followed by its processes or its changes.
+fn print_actions(
+    view: &View,
+    head: Option<u64>,
+    detail: Detail,
+    context: &mut Context<'_>,
+    output: &mut Output<'_>,
+) -> Result<(), Error> {
+    if detail.processes {
+        return print_rows(view, head, &parts, context, output);
+    }
+    if detail.differences.is_none() || view.actions.is_empty() {
+        return print_table(view, head, context, output);
+    }
+    let text = table(&rows(view, head, &|_, _| Vec::new(), context));
+    let mut lines = text.lines();
+    output.text(&format!("{}\n", lines.next().unwrap_or_default()))?;
+    for (action, line) in view.actions.iter().zip(lines) {
+        output.text(&format!("{line}\n"))?;
+        print_differences(view, action, detail, context, output)?;
+        output.text("\n")?;
+    }
+    Ok(())
+}
+
+fn print_differences(
+    view: &View,
+    action: &Action,
+    detail: Detail,
+    context: &mut Context<'_>,
+    output: &mut Output<'_>,
+) -> Result<(), Error> {
+    match &detail.differences {
+        None => Ok(()),
+        Some(options) => {
+            diff::of_entries(context, &view.timeline, &action.entries, options, output)
+        }
+    }
 }
 
 /// The last line of a log that ends because older history was dropped.
@@ -284,13 +336,12 @@ fn parts(view: &View, action: &Action) -> Vec<Action> {
 }
 
 /// A row for each action, and one for each of its parts.
-fn print_rows(
+fn rows(
     view: &View,
     head: Option<u64>,
     parts: &dyn Fn(&View, &Action) -> Vec<Action>,
     context: &Context<'_>,
-    output: &mut Output<'_>,
-) -> Result<(), Error> {
+) -> Vec<[String; 6]> {
     let (now, zone) = (context.now.timestamp(), context.now.time_zone());
     let mut rows = vec![["", "ID", "WHEN", "WHO", "COMMAND", "CHANGES"].map(str::to_owned)];
     for action in &view.actions {
@@ -322,6 +373,18 @@ fn print_rows(
             ]);
         }
     }
+    rows
+}
+
+/// Prints a row for each action, and one for each of its parts.
+fn print_rows(
+    view: &View,
+    head: Option<u64>,
+    parts: &dyn Fn(&View, &Action) -> Vec<Action>,
+    context: &Context<'_>,
+    output: &mut Output<'_>,
+) -> Result<(), Error> {
+    let rows = rows(view, head, parts, context);
     if rows.len() == 1 {
         return output.text("Nothing was done.\n");
     }

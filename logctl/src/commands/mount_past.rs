@@ -68,31 +68,14 @@ pub fn run(
             message: "--allow-other is for root: others would see what only you may see".into(),
         });
     }
-    let usage = |message| Error::Usage { message };
-    let revision = Revision::parse(&options.point, &context.now).map_err(usage)?;
-    let unread = |error: io::Error| Error::Open {
-        path: context.root.clone(),
-        to_change: false,
-        errno: rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO),
+    let root = context.root.clone();
+    let dir_and_report = |timeline: &Timeline, cut, device, context: &Context<'_>| {
+        let dir = check_directory(&options.dir, device)?;
+        let report = Report::of(timeline, cut, &dir, context);
+        Ok((dir, report))
     };
-    let present = PresentTree::open(&context.root).map_err(unread)?;
-    let dir = check_directory(&options.dir, present.device())?;
-    // Before the whole history: lines that come meanwhile are read again.
-    let newer = NewerLines::of_newest_segment(context.object);
-    let newer = newer.map_err(|errno| context.unread(errno))?;
-    let timeline = context.whole()?;
-    let cut = cut(&timeline, revision, &options.point, context)?;
-    let newest = timeline.entries.first().map_or(0, |entry| entry.seq);
-    let past = (
-        PastDirectories::at(&timeline, cut),
-        PastTimes::at(&timeline, cut),
-        cut,
-    );
-    let report = Report::of(&timeline, cut, &dir, context);
-    // Each line is kept once, in the form that the view needs.
-    drop(timeline);
-    let view = View::new(context.object, present, past, (newer, newest));
-    let source = context.root.to_string_lossy();
+    let (view, (dir, report)) = open_view(context, &options.point, dir_and_report)?;
+    let source = root.to_string_lossy();
     let session = MountedView::mount(view, &dir, &source, options.allow_other)?;
     report.print(output)?;
     output.finish()?;
@@ -102,6 +85,54 @@ pub fn run(
         report_ready().map_err(Error::Output)?;
     }
     session.serve().map_err(Error::Output)
+}
+
+/// The state of the mount at a point. `look` gets the lines, which are not kept: the number of the last one of
+/// the point, and the device of the mount.
+fn open_view<'k, T>(
+    context: &'k mut Context<'_>,
+    point: &str,
+    look: impl FnOnce(&Timeline, u64, u64, &Context<'_>) -> Result<T, Error>,
+) -> Result<(View<'k>, T), Error> {
+    let usage = |message| Error::Usage { message };
+    let revision = Revision::parse(point, &context.now).map_err(usage)?;
+    let unread = |error: io::Error| Error::Open {
+        path: context.root.clone(),
+        to_change: false,
+        errno: rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO),
+    };
+    let present = PresentTree::open(&context.root).map_err(unread)?;
+    // Before the whole history: lines that come meanwhile are read again.
+    let newer = NewerLines::of_newest_segment(context.object);
+    let newer = newer.map_err(|errno| context.unread(errno))?;
+    let timeline = context.whole()?;
+    let cut = cut(&timeline, revision, point, context)?;
+    let newest = timeline.entries.first().map_or(0, |entry| entry.seq);
+    let past = (
+        PastDirectories::at(&timeline, cut),
+        PastTimes::at(&timeline, cut),
+        cut,
+    );
+    let looked = look(&timeline, cut, present.device(), context)?;
+    // Each line is kept once, in the form that the view needs.
+    drop(timeline);
+    let view = View::new(context.object, present, past, (newer, newest));
+    Ok((view, looked))
+}
+
+/// The state of the mount at a point, the inode number of its root, and the number of the last line of the
+/// point. `check` may refuse.
+pub fn view_at<'k>(
+    context: &'k mut Context<'_>,
+    point: &str,
+    check: impl FnOnce(&Timeline, &Context<'_>) -> Result<(), Error>,
+) -> Result<(View<'k>, u64, u64), Error> {
+    let (view, cut) = open_view(context, point, |timeline, cut, _, context| {
+        check(timeline, context)?;
+        Ok(cut)
+    })?;
+    let root = view.root();
+    Ok((view, root, cut))
 }
 
 /// Closes standard output and errors, and reports to the waiting process that the view is mounted.

@@ -25,7 +25,7 @@ const CONTEXT: usize = 3;
 const LOOKED_AT: usize = 8000;
 
 /// Whether some content is no text.
-fn is_binary(text: &[u8]) -> bool {
+pub fn is_binary(text: &[u8]) -> bool {
     text[..text.len().min(LOOKED_AT)].contains(&0)
 }
 

@@ -17,20 +17,36 @@ use loggerfs_log::types::ObjectId;
 
 use super::context::Context;
 use super::log::{table, View};
-use super::unified::changed_lines;
+use super::unified::{changed_lines, is_binary};
 
 /// Contents longer than this are not compared line by line.
 const MOST: u64 = 4 << 20;
 
 /// A version of a path.
-struct Version {
+pub(super) struct Version {
     /// The content; `None`: no regular file, or too long.
     text: Option<Vec<u8>>,
     /// The size of a regular file.
-    length: Option<u64>,
+    pub(super) length: Option<u64>,
     /// The size in words.
     size: String,
-    is_there: bool,
+    pub(super) is_there: bool,
+}
+
+impl Version {
+    /// The content, if it is text; that of a name that is not there is empty.
+    pub(super) fn lines(&self) -> Option<&[u8]> {
+        match &self.text {
+            None if !self.is_there => Some(&[]),
+            text => text.as_deref().filter(|text| !is_binary(text)),
+        }
+    }
+
+    /// As [`Self::lines`].
+    pub(super) fn into_lines(self) -> Option<Vec<u8>> {
+        self.lines()?;
+        Some(self.text.unwrap_or_default())
+    }
 }
 
 /// Lists the newest versions of a path.
@@ -89,7 +105,7 @@ pub fn run(
 }
 
 /// The version right after a line.
-fn version(
+pub(super) fn version(
     context: &mut Context<'_>,
     timeline: &Timeline,
     place: &Path,

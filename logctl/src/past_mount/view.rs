@@ -88,6 +88,11 @@ impl<'k> View<'k> {
         }
     }
 
+    /// The inode number of the root.
+    pub fn root(&self) -> u64 {
+        self.present.inode()
+    }
+
     /// Takes newer lines in; returns whether there were any.
     fn refresh(&mut self) -> Result<bool, Errno> {
         let before = self.newest;

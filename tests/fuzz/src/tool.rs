@@ -285,6 +285,8 @@ fn mount_command(u: &mut Unstructured<'_>) -> Result<Command> {
     Ok(match u.int_in_range(0..=5)? {
         0 => Command::Log {
             processes: false,
+            stat: u.arbitrary()?,
+            patch: u.arbitrary()?,
             paths: vec![word(u)?],
             limit: u.ratio(1, 2)?.then_some(2),
             selection,
@@ -313,6 +315,7 @@ fn mount_command(u: &mut Unstructured<'_>) -> Result<Command> {
             paths: vec!["/m/b".into()],
             options,
             partial,
+            out: None,
         },
     })
 }

@@ -14,6 +14,7 @@ mod comes_back;
 mod confined;
 mod content;
 mod continued;
+mod copies;
 mod cut;
 mod cuts;
 mod direct;
@@ -99,6 +100,7 @@ pub fn all() -> Vec<&'static Test> {
         glue::TESTS,
         content::TESTS,
         continued::TESTS,
+        copies::TESTS,
         cut::TESTS,
         space::TESTS,
         space_asked::TESTS,
