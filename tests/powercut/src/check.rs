@@ -10,7 +10,7 @@ use std::path::Path;
 use crate::group::{self, End};
 use crate::history;
 use crate::lower::Place;
-use crate::model::{name_of, Model, Object, NAMES};
+use crate::model::{name_of, Event, Model, Object, NAMES};
 use crate::mounts::Lower;
 use crate::orphans;
 use crate::outcome::{check, fail, At, Outcome, Stop};
@@ -327,6 +327,10 @@ fn texts(lines: &[undo::Line]) -> String {
     texts.join("\n")
 }
 
+fn texts_of<'e>(events: &[&'e Event]) -> Vec<&'e str> {
+    events.iter().map(|event| event.line.as_str()).collect()
+}
+
 /// A file's events after a cut: which of them the log knows, and which the disk must.
 struct History<'a> {
     object: &'a Object,
@@ -345,14 +349,17 @@ impl<'a> History<'a> {
     fn new(cut: &Cut<'a>, object: &'a Object, lines: &[undo::Line]) -> Outcome<History<'a>> {
         let (last, durable) = (object.event_at(cut.begun), object.durable_at(cut.done));
         let told = Recorded::of(lines, cut.family != Family::Full)?;
-        let events: Vec<&str> = (1..=last).map(|at| &*object.events[at].line).collect();
+        let events: Vec<&Event> = object.events[1..=last].iter().collect();
         let recorded = match cut.family {
             Family::Full => told.scattered(&events),
             family => told.contiguous(&events, family == Family::Trim),
         };
         let told = told.operations;
         let Some(recorded) = recorded else {
-            fail!("the log says {told:?}, and done was {events:?}");
+            fail!(
+                "the log says {told:?}, and done was {:?}",
+                texts_of(&events)
+            );
         };
         let newest = recorded.iter().max().copied().unwrap_or(0);
         let floor = object.event_at(cut.lines).max(durable).min(last);
@@ -361,7 +368,8 @@ impl<'a> History<'a> {
             cut.family == Family::Full || (cut.family == Family::Trim && told.is_empty());
         check!(
             newest >= floor || may_lack,
-            "the log ends with operation {newest} of {last}, and {floor} must be in it ({durable} with its bytes): {told:?} of {events:?}"
+            "the log ends with operation {newest} of {last}, and {floor} must be in it ({durable} with its bytes): {told:?} of {:?}",
+            texts_of(&events)
         );
         // Without a line they may all have been dropped, or never have been recorded.
         let (newest, recorded) = if told.is_empty() && may_lack {

@@ -26,6 +26,8 @@ pub struct Event {
     /// `OP OFFSET LENGTH` as the log has it; of a revert, the number of its operations and the
     /// resulting size.
     pub line: String,
+    /// Of a short write: the line if the rest, which failed, has one, too.
+    pub with_rest: Option<String>,
     /// The resulting content.
     pub content: Arc<Vec<u8>>,
     /// The bytes that the event may have changed.
@@ -183,7 +185,15 @@ impl Model {
                 length,
                 is_synced,
             } => self.store(name, at, length, is_synced),
-            Act::Write { name, at, how, .. } => self.write(name, at, result as usize, how),
+            Act::Write {
+                name,
+                at,
+                how,
+                length,
+            } => {
+                self.write(name, at, result as usize, how);
+                self.shorten(name, at, (result as usize, length));
+            }
             Act::Truncate { name, size } => self.truncate(name, size),
             Act::Punch { name, at, length } => self.zero("punch", name, at, length),
             Act::Zero { name, at, length } => self.zero("zero", name, at, length),
@@ -275,6 +285,7 @@ impl Model {
                 is_revert: false,
                 parts: Vec::new(),
                 intended: None,
+                with_rest: None,
             }],
             durable: Vec::new(),
         });
@@ -298,6 +309,24 @@ impl Model {
         self.put(("write", &bytes), name, at);
         if how != How::Plain {
             self.lines_durable.push((step, step));
+        }
+    }
+
+    /// A write of `asked` bytes wrote only `done`: the rest may have failed halfway.
+    fn shorten(&mut self, name: usize, at: usize, (done, asked): (usize, usize)) {
+        if done == 0 || done == asked {
+            return;
+        }
+        let bytes = self.bytes(self.step, asked);
+        let Some((object, _, mut intended)) = self.open(name) else {
+            return;
+        };
+        intended.resize(intended.len().max(at + asked), 0);
+        intended[at..at + asked].copy_from_slice(&bytes);
+        if let Some(event) = object.events.last_mut() {
+            event.with_rest = Some(format!("write {at} {asked}"));
+            event.changed_range.1 = at + asked;
+            event.intended = Some(intended);
         }
     }
 
@@ -480,6 +509,7 @@ impl Object {
             is_revert: true,
             parts,
             intended: None,
+            with_rest: None,
         });
     }
 
@@ -495,6 +525,7 @@ impl Object {
             is_revert: false,
             parts: Vec::new(),
             intended: None,
+            with_rest: None,
         });
     }
 }

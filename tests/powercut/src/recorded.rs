@@ -4,6 +4,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use crate::model::Event;
 use crate::outcome::{fail, Outcome};
 use crate::undo;
 
@@ -97,13 +98,14 @@ impl Recorded {
     }
 
     /// Whether an operation is this event.
-    fn is(&self, operation: &str, event: &str) -> bool {
+    fn is(&self, operation: &str, event: &Event) -> bool {
         let counted = |text: &str| -> Option<(u64, u64)> {
             let (count, size) = text.strip_prefix("revert ")?.split_once(' ')?;
             Some((count.parse().ok()?, size.parse().ok()?))
         };
-        operation == event
-            || match (counted(operation), counted(event)) {
+        operation == event.line
+            || event.with_rest.as_deref() == Some(operation)
+            || match (counted(operation), counted(&event.line)) {
                 (Some((lines, now)), Some((events, size))) => {
                     self.has_parts && lines > events && now == size
                 }
@@ -112,7 +114,7 @@ impl Recorded {
     }
 
     /// Which events (from 1 on) the operations are: all up to some event, or the last of those.
-    pub fn contiguous(&self, events: &[&str], trimmed: bool) -> Option<HashSet<usize>> {
+    pub fn contiguous(&self, events: &[&Event], trimmed: bool) -> Option<HashSet<usize>> {
         let count = self.operations.len();
         (count..=events.len()).rev().find_map(|end| {
             let start = end - count;
@@ -124,7 +126,7 @@ impl Recorded {
     }
 
     /// The same where some operations could not be recorded.
-    pub fn scattered(&self, events: &[&str]) -> Option<HashSet<usize>> {
+    pub fn scattered(&self, events: &[&Event]) -> Option<HashSet<usize>> {
         let mut found = HashSet::new();
         let mut end = events.len();
         for operation in self.operations.iter().rev() {
