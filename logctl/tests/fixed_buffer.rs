@@ -11,7 +11,10 @@ use proptest::prelude::*;
 /// One of the values of a line, and its text as the standard library formats it.
 fn value() -> impl Strategy<Value = (Item, String)> {
     let number = (any::<u64>(), 0..64_u32).prop_map(|(number, bits)| number >> bits);
-    let digits = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let digits = |bytes: &[u8]| {
+        let digits = bytes.iter().map(|byte| format!("{byte:02x}"));
+        digits.collect::<Vec<_>>().concat()
+    };
     prop_oneof![
         number.prop_map(|number| (Item::Decimal(number), number.to_string())),
         prop::collection::vec(any::<u8>(), 0..20).prop_map(move |bytes| {

@@ -188,9 +188,10 @@ fn section(title: &str) -> String {
 
 /// Paragraphs that empty lines divide.
 fn paragraphs(text: &str) -> String {
-    text.split("\n\n")
-        .map(|paragraph| format!(".PP\n{}", line(paragraph)))
-        .collect()
+    let paragraphs = text.split("\n\n");
+    paragraphs.fold(String::new(), |text, paragraph| {
+        text + ".PP\n" + &line(paragraph)
+    })
 }
 
 /// One line of text, escaped.

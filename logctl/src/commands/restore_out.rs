@@ -56,10 +56,10 @@ pub fn run(
     };
     let found = copies.find_all(root, &places, to)?;
     let dir = open_new(out).map_err(|errno| cannot(out, errno))?;
-    for (name, inode) in found {
-        match name {
-            Some(name) => copies.copy(inode, &dir, &name, out),
-            None => copies.fill(inode, &dir, out),
+    for source in found {
+        match source.name {
+            Some(name) => copies.copy(source.inode, &dir, &name, out),
+            None => copies.fill(source.inode, &dir, out),
         }
     }
     copies.report((&mount, out, cut), output)
@@ -82,6 +82,13 @@ fn open_new(dir: &Path) -> Result<OwnedFd, Errno> {
     rustix::fs::open(dir, flags, Mode::empty())
 }
 
+/// An object that is to be copied.
+struct CopySource {
+    /// The name of its copy; the mount itself has none.
+    name: Option<Vec<u8>>,
+    inode: u64,
+}
+
 /// The copies that are made.
 struct Copies<'k> {
     view: View<'k>,
@@ -94,13 +101,13 @@ struct Copies<'k> {
 }
 
 impl Copies<'_> {
-    /// The objects of the paths, each with the name of its copy; the mount itself has none.
+    /// The objects of the paths; without paths, the root.
     fn find_all(
         &mut self,
         root: u64,
         places: &[PathBuf],
         to: &str,
-    ) -> Result<Vec<(Option<Vec<u8>>, u64)>, Error> {
+    ) -> Result<Vec<CopySource>, Error> {
         let mut found = Vec::new();
         for place in places {
             let mut at = root;
@@ -114,10 +121,13 @@ impl Copies<'_> {
                 };
             }
             let name = place.file_name().map(|name| name.as_bytes().to_vec());
-            found.push((name, at));
+            found.push(CopySource { name, inode: at });
         }
         if places.is_empty() {
-            found.push((None, root));
+            found.push(CopySource {
+                name: None,
+                inode: root,
+            });
         }
         Ok(found)
     }

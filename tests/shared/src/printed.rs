@@ -117,11 +117,11 @@ impl Document {
 
 /// The steps among the parts.
 pub fn steps(parts: &[Part]) -> Vec<&Step> {
-    let step = |part| match part {
-        &Part::Step(ref step) => Some(step),
+    let steps = parts.iter().filter_map(|part| match part {
+        Part::Step(step) => Some(step),
         Part::Before(_) => None,
-    };
-    parts.iter().filter_map(step).collect()
+    });
+    steps.collect()
 }
 
 /// A line of a document, by its part in sessions.

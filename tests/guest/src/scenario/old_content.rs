@@ -224,6 +224,9 @@ fn holes(w: &mut Fixture) -> Outcome {
 const ACCESS: u8 = 1;
 const XATTR: u8 = 4;
 
+/// Mode, owner, group, and two extended attributes.
+type Fact = (u32, u32, u32, [Option<Vec<u8>>; 2]);
+
 /// Mode, owner and xattrs of each point.
 fn attributes(w: &mut Fixture) -> Outcome {
     w.make("f", b"x")?;
@@ -235,10 +238,10 @@ fn attributes(w: &mut Fixture) -> Outcome {
         "setfattr -x user.a f; chmod 4711 f",
     ];
     let mut states = Vec::new();
-    let fact = |w: &Fixture| -> Outcome<(u32, u32, u32, [Option<Vec<u8>>; 2])> {
+    let fact = |w: &Fixture| -> Outcome<Fact> {
         let stat = fs::metadata(w.path("f"))?;
         let xattr = |name: &str| {
-            let mut value = vec![0; 100];
+            let mut value = [0; 100];
             let n = rustix::fs::getxattr(w.path("f"), name, &mut value[..]);
             n.ok().map(|n| value[..n].to_vec())
         };
@@ -292,7 +295,7 @@ fn beside_writer(w: &mut Fixture) -> Outcome {
         .open(w.path("f"))?;
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| -> Outcome {
-        let writer = scope.spawn(|| {
+        let writer = scope.spawn(|| -> std::io::Result<()> {
             let mut random = Random::new(7);
             while !done.load(Ordering::Relaxed) {
                 let at = random.below(3_200_000);
@@ -301,9 +304,7 @@ fn beside_writer(w: &mut Fixture) -> Outcome {
                     _ => file.write_all_at(&[random.below(256) as u8; 7_000], at),
                 };
                 std::thread::sleep(std::time::Duration::from_millis(5));
-                if let Err(error) = result {
-                    return Err(error);
-                }
+                result?;
             }
             Ok(())
         });

@@ -238,7 +238,7 @@ fn of_the_largest_file(w: &mut Fixture) -> Outcome {
         same_look("taken back", &look(w)?, &before)?;
         w.sh("logctl redo")?;
         let length = fs::metadata(w.path("f"))?.len();
-        same(&format!("done again, round {round}"), length, size)?;
+        same(format!("done again, round {round}"), length, size)?;
     }
     w.sh("logctl undo")?;
     same_look("taken back at last", &look(w)?, &before)
