@@ -72,7 +72,7 @@ impl Ranges {
         }
     }
 
-    /// Gives an operation what it wrote and no newer one did.
+    /// Attributes to an operation the bytes of its range that no newer operation wrote.
     pub fn claim(&mut self, entry: &Entry, by: usize) {
         let Some((start, end)) = written(entry) else {
             return;
@@ -116,7 +116,7 @@ fn written(entry: &Entry) -> Option<(u64, u64)> {
             Some((entry.offset.min(size), end))
         }
         Op::Punch | Op::Revert | Op::Redo => Some((entry.offset, end)),
-        // What was cut off, or moved, is of an unknown origin before.
+        // Bytes that were cut off, or moved, have no known writer before this operation.
         Op::Truncate | Op::Collapse | Op::Insert => Some((entry.offset, u64::MAX)),
         _ => None,
     }

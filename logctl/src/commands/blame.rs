@@ -5,9 +5,10 @@
 //! Lines are followed from version to version of the path, also across saves by rename, by the differences
 //! between each two. Bytes are followed by the ranges of the operations on the file.
 
+use std::collections::HashMap;
 use std::path::Path;
 
-use crate::actions::{visible, Action};
+use crate::actions::visible;
 use crate::blame::{Lines, Ranges};
 use crate::describe::{action_command, cut, local};
 use crate::error::Error;
@@ -25,7 +26,7 @@ use super::log::{table, View};
 use super::point;
 use super::versions::{version, Version};
 
-/// Prints who wrote what of a file, as it is or was at a point.
+/// Prints the writer of each line or byte range of a file, as of now or of a point.
 pub fn run(
     context: &mut Context<'_>,
     path: &Path,
@@ -58,7 +59,9 @@ pub fn run(
     match (shown.lines(), object) {
         (None, Some(object)) => {
             let live = timeline.live_before(until.saturating_add(1));
-            let actions = visible(&timeline, &live);
+            let mut actions = visible(&timeline, &live);
+            let has_object = |index: &usize| timeline.entries[*index].object == Some(object);
+            actions.retain(|action| action.entries.iter().any(has_object));
             let view = View::new(timeline, actions, context);
             print_ranges(&view, (&place, object, length), &live, context, output)
         }
@@ -101,7 +104,8 @@ fn followed(
     let mut newest = 0;
     for (at, action) in view.actions.iter().enumerate().rev() {
         let (first, last) = (action.oldest(timeline).seq, action.newest(timeline).seq);
-        // Changes that no action made. Where actions overlap, this would hide what the other one did.
+        // Changes that no action made. Between overlapping actions, the state before the later one already has
+        // changes of the earlier one.
         if first > newest {
             let before = version(context, timeline, place, first.saturating_sub(1))?;
             take(&mut lines, before, None);
@@ -170,14 +174,15 @@ fn print_ranges(
     context: &Context<'_>,
     output: &mut Output<'_>,
 ) -> Result<(), Error> {
+    let mut action_of = HashMap::new();
+    for (by, action) in view.actions.iter().enumerate() {
+        action_of.extend(action.entries.iter().map(|index| (*index, by)));
+    }
     let mut ranges = Ranges::new(length);
     for index in live {
         let entry = &view.timeline.entries[*index];
-        if entry.object == Some(object) {
-            let has = |action: &Action| action.entries.contains(index);
-            if let Some(by) = view.actions.iter().position(has) {
-                ranges.claim(entry, by);
-            }
+        if let (true, Some(by)) = (entry.object == Some(object), action_of.get(index)) {
+            ranges.claim(entry, *by);
         }
     }
     let found = ranges.finish();

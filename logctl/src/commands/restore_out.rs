@@ -15,8 +15,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use fuser::{FileAttr, FileType};
 use rustix::fs::{
-    chownat, fchmod, fsetxattr, mkdirat, openat, symlinkat, utimensat, AtFlags, Gid, Mode, OFlags,
-    SeekFrom, Timespec, Timestamps, Uid, XattrFlags,
+    chownat, fchmod, fsetxattr, mkdirat, openat, symlinkat, unlinkat, utimensat, AtFlags, Gid,
+    Mode, OFlags, SeekFrom, Timespec, Timestamps, Uid, XattrFlags,
 };
 use rustix::io::Errno;
 
@@ -53,6 +53,7 @@ pub fn run(
         made: 0,
         bytes: 0,
         failed: Vec::new(),
+        incomplete: Vec::new(),
     };
     let found = copies.find_all(root, &places, to)?;
     let dir = open_new(out).map_err(|errno| cannot(out, errno))?;
@@ -96,8 +97,10 @@ struct Copies<'k> {
     is_root: bool,
     made: usize,
     bytes: u64,
-    /// What could not be copied, and why.
+    /// Objects without a copy, each with the error.
     failed: Vec<(PathBuf, Errno)>,
+    /// Copies with their whole content that lack attributes, each with the first error.
+    incomplete: Vec<(PathBuf, Errno)>,
 }
 
 impl Copies<'_> {
@@ -158,25 +161,41 @@ impl Copies<'_> {
                 let (content, _) = self.view.content(inode)?;
                 let flags = flags | OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY;
                 let copy = openat(dir, name, flags, Mode::RUSR | Mode::WUSR)?;
-                self.bytes += write(&content, &copy)?;
-                self.finish(inode, attributes, &copy)?;
+                match write(&content, &copy) {
+                    Ok(length) => self.bytes += length,
+                    Err(errno) => {
+                        // A part of the content must not pass for the whole.
+                        let _ = unlinkat(dir, name, AtFlags::empty());
+                        return Err(errno);
+                    }
+                }
+                self.note(path, |copies| copies.finish(inode, attributes, &copy));
             }
             FileType::Directory => {
                 mkdirat(dir, name, Mode::RWXU)?;
                 let copy = openat(dir, name, flags | OFlags::DIRECTORY, Mode::empty())?;
                 self.fill(inode, &copy, path);
-                self.finish(inode, attributes, &copy)?;
+                self.note(path, |copies| copies.finish(inode, attributes, &copy));
             }
             FileType::Symlink => {
                 let target = self.view.target(inode)?;
                 symlinkat(target.as_slice(), dir, name)?;
-                self.own(attributes, dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
-                utimensat(dir, name, &times(attributes), AtFlags::SYMLINK_NOFOLLOW)?;
+                self.note(path, |copies| {
+                    copies.own(attributes, dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+                    utimensat(dir, name, &times(attributes), AtFlags::SYMLINK_NOFOLLOW)
+                });
             }
             // Pipes, sockets and devices have no content of their own.
             _ => return Err(Errno::OPNOTSUPP),
         }
         Ok(())
+    }
+
+    /// Sets attributes of a copy, and notes a failure.
+    fn note(&mut self, path: &Path, set: impl FnOnce(&mut Self) -> Result<(), Errno>) {
+        if let Err(errno) = set(self) {
+            self.incomplete.push((path.to_owned(), errno));
+        }
     }
 
     /// Copies all that a directory had.
@@ -238,7 +257,8 @@ impl Copies<'_> {
                 .put("out", out.to_string_lossy())
                 .put("copied", self.made)
                 .put("bytes", self.bytes)
-                .put("failed", self.failed.len());
+                .put("failed", self.failed.len())
+                .put("incomplete", self.incomplete.len());
             output.object(&summary.into_value())?;
         } else {
             let objects = count(self.made, "copy", "copies");
@@ -248,19 +268,26 @@ impl Copies<'_> {
             ))?;
         }
         output.finish()?;
-        for (path, errno) in self.failed.iter().take(LISTED) {
-            let error = io::Error::from(*errno);
-            output.say(format_args!("Not copied: {}: {error}", quoted(path)));
+        let lists = [
+            ("Not copied", &self.failed),
+            ("Copied without all attributes", &self.incomplete),
+        ];
+        for (head, list) in lists {
+            for (path, errno) in list.iter().take(LISTED) {
+                let error = io::Error::from(*errno);
+                output.say(format_args!("{head}: {}: {error}", quoted(path)));
+            }
         }
-        match self.failed.len() {
-            0 => Ok(()),
-            failed => Err(Error::NotAsWanted {
-                message: format!(
-                    "{} not made; the others are whole",
-                    count(failed, "copy was", "copies were")
-                ),
-            }),
+        if self.failed.is_empty() && self.incomplete.is_empty() {
+            return Ok(());
         }
+        let failed = count(self.failed.len(), "copy was", "copies were");
+        let incomplete = count(self.incomplete.len(), "lacks", "lack");
+        Err(Error::NotAsWanted {
+            message: format!(
+                "{failed} not made, and {incomplete} attributes; the others are whole"
+            ),
+        })
     }
 }
 

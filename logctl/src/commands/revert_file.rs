@@ -102,10 +102,20 @@ impl<'l> FileReport<'l> {
     /// Others may have worked on the file in between, so that our own line says which operation
     /// was the first to be taken back, and how many lines: one operation may have several.
     fn new(before: &'l [Vec<u8>], after: &[Vec<u8>], reverted: u64) -> Self {
+        let stood = |seq: u64| {
+            let mut lines = before
+                .iter()
+                .filter_map(|line| Line::parse(line, None).ok());
+            lines.any(|line| line.seq == seq)
+        };
+        let is_own = |line: &Line<'_>| {
+            line.count == Some(reverted)
+                || (line.count > Some(reverted) && line.of.is_some_and(stood))
+        };
         let own = after
             .iter()
             .filter_map(|line| Line::parse(line, None).ok())
-            .find(|line| line.op == Op::Revert && line.count >= Some(reverted));
+            .find(|line| line.op == Op::Revert && is_own(line));
         let newest = own.and_then(|line| line.of);
         let lines = own.and_then(|line| line.count).unwrap_or(reverted);
         let mut live = before

@@ -57,7 +57,7 @@ struct HostileDisk {
 
 fn hostile(w: &mut Fixture) -> Outcome {
     run(&["modprobe", "loop"])?;
-    let mut rounds = Rounds::new(w, "fuzz-hostile", w.sized(8, ROUNDS, ROUNDS));
+    let mut rounds = Rounds::new(w, "fuzz-hostile", w.times(8, ROUNDS));
     let mut disk = None;
     let mut uses = 0;
     while let Some(mut random) = rounds.next() {
