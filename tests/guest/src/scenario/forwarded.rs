@@ -191,14 +191,16 @@ fn read_flags(w: &mut Fixture) -> Outcome {
             )?;
         }
     }
-    // Content that is not in memory: a read ahead begins, and may end in time.
+    // Content that is not in memory: a read ahead begins, and may end in time for all of it or for its first pages.
     let file = File::open(&ours)?;
     file.sync_all()?;
     rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?;
     let got = read(&ours, ReadWriteFlags::NOWAIT, 0)?;
     check!(
-        matches!(got, Err(Errno::AGAIN | Errno::OPNOTSUPP))
-            || got == Ok(pattern(4, 40_000)[..5_000].to_vec()),
+        match &got {
+            Ok(bytes) => !bytes.is_empty() && pattern(4, 40_000)[..5_000].starts_with(bytes),
+            Err(error) => matches!(*error, Errno::AGAIN | Errno::OPNOTSUPP),
+        },
         "NOWAIT, not cached: {:?}",
         got.map(|bytes| bytes.len())
     );
