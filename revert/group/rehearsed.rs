@@ -89,12 +89,18 @@ impl StepRehearsal<'_> {
         // Flags or owner may have changed in the lower filesystem.
         inode.copy_attr();
         let is_directory = inode.is_directory();
+        let is_unprotected = inode.is_protected() && self.group.has_content_of(object);
+        // vfs_rename() checks MAY_WRITE for a directory that changes its parent; inode_permission()
+        // refuses it for FS_IMMUTABLE_FL, which the request lifts first.
+        let may_write = match is_unprotected {
+            true => inode.may_write_unprotected(),
+            false => inode.may_write(),
+        };
         let known = RehearsedObject {
             is_directory,
             is_owned: inode.owner_or_capable(),
-            // vfs_rename() checks MAY_WRITE for a directory that changes its parent.
-            may_write: !is_directory || inode.may_write().is_ok(),
-            is_protected: inode.is_protected() && !self.group.has_content_of(object),
+            may_write: !is_directory || may_write.is_ok(),
+            is_protected: inode.is_protected() && !is_unprotected,
             is_orphan,
             links: inode.lower().links(),
             inside: 0,

@@ -46,6 +46,13 @@ const ACTIONS: &[(&str, &str)] = &[
         "mkdir d; echo one > f; chattr +i f",
         "chattr -i f; mv f d/g; chattr +i d/g; chattr +i d",
     ),
+    // A directory that changes its parent must be writable.
+    ("mkdir -p d/s f; echo a > d/s/a", "mv d/s f; chattr +i f/s"),
+    (
+        "mkdir -p d/s f; chattr +i d/s",
+        "chattr -i d/s; mv d/s f; chattr +i f/s f",
+    ),
+    ("mkdir -p d/s f", "mv d/s f; touch f/s/a; chattr +a f/s"),
 ];
 
 /// Names, content, modes and flags.

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use crate::faults::tree::Tree;
 use crate::fixture::Fixture;
-use crate::group::{self, GroupReply, Placed, Watch, DRY_RUN, REDO, WALK};
+use crate::group::{self, Cursor, GroupReply, Placed, DRY_RUN, REDO, WALK};
 use crate::harness::Test;
 use crate::outcome::{check, fail, At, Outcome};
 use crate::shadow::Random;
@@ -84,17 +84,22 @@ fn same(w: &Fixture, what: &str, want: &Tree) -> Outcome {
     }
 }
 
-/// The lines of the reverts that one request made.
-fn entries(w: &Fixture, answer: &GroupReply) -> Outcome<Vec<Placed>> {
-    let mut lines = group::history(w)?;
+/// The lines of the reverts that the last request made.
+fn entries(w: &Fixture, log: &mut Cursor, answer: &GroupReply) -> Outcome<Vec<Placed>> {
+    let mut lines = log.reverts(w)?;
     let first = answer.seq.to_string();
     lines.retain(|p| p.seq == answer.seq || p.line.key("group") == Some(&first));
-    lines.retain(|p| p.line.op == "revert");
     Ok(lines)
 }
 
 /// The work of one process is reverted and redone; that of the others stays.
-fn one_process(w: &Fixture, random: &mut Random, batches: &[Batch], pids: &[Vec<u32>]) -> Outcome {
+fn one_process(
+    w: &Fixture,
+    log: &mut Cursor,
+    random: &mut Random,
+    batches: &[Batch],
+    pids: &[Vec<u32>],
+) -> Outcome {
     let which = random.below(PROCESSES) as usize;
     let since = random.below(batches.len() as u64) as usize;
     let mut theirs = Vec::new();
@@ -111,12 +116,12 @@ fn one_process(w: &Fixture, random: &mut Random, batches: &[Batch], pids: &[Vec<
         "a dry run said {dry:?}, and then {answer:?}"
     );
     same(w, "one process", &want)?;
-    take_back(w, &entries(w, &answer)?, WALK).at("one process, back")?;
+    take_back(w, &entries(w, log, &answer)?, WALK).at("one process, back")?;
     same(w, "one process, back", &now)
 }
 
 /// Takes the last batches back, and, now and then, forth and back again.
-fn undo(w: &Fixture, random: &mut Random, batches: &[Batch]) -> Outcome {
+fn undo(w: &Fixture, log: &mut Cursor, random: &mut Random, batches: &[Batch]) -> Outcome {
     let mut all: Vec<Placed> = Vec::new();
     for batch in batches {
         all.extend(batch.operations.iter().cloned());
@@ -128,7 +133,7 @@ fn undo(w: &Fixture, random: &mut Random, batches: &[Batch]) -> Outcome {
     let answer = take_back(w, &all, WALK).at("undo")?;
     same(w, "undone", &first.before)?;
     if random.below(3) == 0 {
-        take_back(w, &entries(w, &answer)?, REDO).at("redo")?;
+        take_back(w, &entries(w, log, &answer)?, REDO).at("redo")?;
         same(w, "redone", &now)?;
         take_back(w, &all, WALK).at("undo again")?;
         same(w, "undone again", &first.before)?;
@@ -143,21 +148,22 @@ fn oracle_groups(w: &mut Fixture) -> Outcome {
         fs::create_dir(w.path(&format!("p{process}")))?;
     }
     let rounds = w.times(12, 4);
+    let mut log = Cursor::at_end(w)?;
     let (mut batches, mut pids): (Vec<Batch>, Vec<Vec<u32>>) = (Vec::new(), Vec::new());
     for round in 0..rounds {
         let at = format!("seed {}, round {round}", w.seed);
         for _ in 0..5 {
             let before = Tree::of(&w.mnt)?;
-            let watch = Watch::begin(w)?;
+            log.lines(w)?;
             let count = 1 + random.below(w.times(60, 20));
             pids.push(work(w, random, count).at(&at)?);
-            let operations = watch.operations(w)?;
+            let operations = log.operations(w)?;
             batches.push(Batch { operations, before });
         }
         if random.below(2) == 0 {
             w.remount_if_lasting()?;
         }
-        one_process(w, random, &batches, &pids).at(&at)?;
+        one_process(w, &mut log, random, &batches, &pids).at(&at)?;
         let last = round + 1 == rounds;
         let left = if last {
             0
@@ -167,7 +173,7 @@ fn oracle_groups(w: &mut Fixture) -> Outcome {
         while batches.len() > left {
             let most = (batches.len() - left) as u64;
             let from = batches.len() - 1 - random.below(most) as usize;
-            undo(w, random, &batches[from..]).at(&at)?;
+            undo(w, &mut log, random, &batches[from..]).at(&at)?;
             batches.truncate(from);
             pids.truncate(from);
         }
