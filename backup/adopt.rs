@@ -172,7 +172,7 @@ impl Adoption<'_> {
     fn parent(&self, handle: &[u8]) -> Result<ARef<Dentry>> {
         let mount = self.mount.lower();
         match self.mount.directory_by_handle(handle) {
-            // exportfs_decode_fh() returns these for a directory that is gone.
+            // open_handle() returns these for a directory that is gone.
             Err(e) if e == ESTALE || e == ENOENT || e == EINVAL => Ok(mount.root().get()),
             found => found,
         }

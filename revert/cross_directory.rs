@@ -17,7 +17,7 @@ use crate::{
     vfs::{
         c,
         dentry::{Dentry, UpperDentry},
-        error::ENODATA,
+        error::{ENODATA, ESTALE},
         inode::UpperInode,
         namei,
         upper_names::Renaming,
@@ -163,7 +163,11 @@ fn find_peer<'n>(
     let parent = step.other_directory().ok_or(EINVAL)?;
     let lower = directory(revert.inode.mount(), &parent)?;
     let dentry = UpperDentry::of_lower(revert.inode.superblock(), &lower);
-    let dentry = dentry.map_err(|_| conflict(0))?;
+    // Outside the tree, or without a name by now.
+    let dentry = dentry.map_err(|e| match e == ESTALE || e == ENOENT {
+        true => conflict(0),
+        false => e.into(),
+    })?;
     let inode = dentry.existing()?.get();
     let peer = PeerDirectory {
         inode,

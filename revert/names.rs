@@ -463,9 +463,9 @@ pub(super) fn write_intent(
 
 /// Finds the lower directory that a line refers to.
 pub(super) fn directory(mount: &Mount, parent: &Directory<'_>) -> Outcome<ARef<Dentry>> {
-    let found = locate::recorded_directory(mount, parent.handle);
-    match found {
-        Ok(Some(found))
+    // A handle that leads nowhere is `None`; any other error is the lower filesystem's.
+    match locate::recorded_directory(mount, parent.handle)? {
+        Some(found)
             if found
                 .inode()
                 .is_some_and(|inode| inode.id() == parent.object) =>

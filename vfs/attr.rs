@@ -8,7 +8,7 @@
 use super::{
     c,
     dentry::{Dentry, UpperDentry},
-    error::{ENOIOCTLCMD, EOPNOTSUPP},
+    error::{ENOIOCTLCMD, EOPNOTSUPP, ESTALE},
     file::UpperFile,
     inode::{Inode, UpperInode},
     mount::LowerMount, //
@@ -409,6 +409,9 @@ pub(crate) fn handle(inode: &super::inode::Inode, buf: &mut [u8; 64]) -> Option<
 }
 
 /// Decodes a file handle (type byte, then the handle's bytes) to a dentry.
+///
+/// `ESTALE` if the object is gone. exportfs_decode_fh() returns that for a failed read, too, which must
+/// not pass for an object that is gone; so this calls exportfs_decode_fh_raw(), and keeps `EIO`.
 pub(crate) fn open_handle(mount: &LowerMount, handle: &[u8]) -> Result<ARef<Dentry>> {
     let (kind, bytes) = handle.split_first().ok_or(EINVAL)?;
     let mut words = [0u32; 16];
@@ -419,23 +422,28 @@ pub(crate) fn open_handle(mount: &LowerMount, handle: &[u8]) -> Result<ARef<Dent
         *word = u32::from_ne_bytes([four[0], four[1], four[2], four[3]]);
     }
     let count = c_int::try_from(bytes.len() / 4).map_err(|_| EINVAL)?;
-    // exportfs_decode_fh() reconnects a directory by looking up its path.
+    // exportfs_decode_fh_raw() reconnects a directory by looking up its path.
     let _acting = mount.as_mounter();
     for _ in 0..TRIES {
         // SAFETY: A live mount, a handle of `count` words, and a filter that needs no context.
         let dentry = unsafe {
-            c::exportfs_decode_fh(
+            c::exportfs_decode_fh_raw(
                 mount.as_ptr(),
                 words.as_mut_ptr().cast(),
                 count,
                 c_int::from(*kind),
+                0,
                 Some(any),
                 null_mut(),
             )
         };
+        if dentry.is_null() {
+            return Err(ESTALE);
+        }
         // SAFETY: A reference or an error.
         match unsafe { Dentry::from_c(dentry) } {
             Err(e) if e == ENOMEM => sleep_one_tick(),
+            Err(e) if e != EIO => return Err(ESTALE),
             found => return found,
         }
     }

@@ -283,7 +283,10 @@ impl GroupRevert<'_> {
                 false => opened.inode.may_write(),
             };
             // open(2) for writing fails with the same check.
-            may.map_err(|_| Refusal::new(Reason::NotWritable, 0))?;
+            may.map_err(|e| match e == EIO || e == ENOMEM {
+                true => e.into(),
+                false => Refusal::new(Reason::NotWritable, 0),
+            })?;
             claim = Some(WriteClaim::of(&opened.inode)?);
         }
         let replaced = plan.pieces.iter().map(|piece| piece.length);
