@@ -74,7 +74,24 @@ pub(super) struct OrphanStore {
     pub(super) unlogged: KVVec<FoundOrphan>,
     /// The sizes of the orphans of some sealed segments, in bytes.
     sizes: KVVec<(u64, u64)>,
+    /// The directory that was searched last.
+    listed: Option<ListedDir>,
+    /// The number of times that a segment's directories were dropped from memory.
+    drops: u64,
 }
+
+/// The entries of a directory of orphans when it was listed. A revert looks up many orphans, and those that one
+/// command removed are mostly in one directory. Entries come and go, so one that is found here is looked up
+/// again by its name, and one that is not found is searched in the directory.
+struct ListedDir {
+    segment: u64,
+    number: usize,
+    dir: StoreDir,
+    entries: KVVec<EntryName>,
+}
+
+/// The most entries of a directory that are kept in memory: 70 kB.
+const MOST_LISTED: usize = 256;
 
 /// An entry that a mount has found.
 pub(crate) type FoundOrphan = (Arc<OrphanDir>, EntryName);
@@ -157,6 +174,8 @@ impl OrphanStore {
             leaked_links: KVVec::new(),
             unlogged: KVVec::new(),
             sizes: KVVec::new(),
+            listed: None,
+            drops: 0,
         })
     }
 
@@ -164,6 +183,7 @@ impl OrphanStore {
     pub(super) fn close(&mut self) {
         self.active = None;
         self.dirty = KVVec::new();
+        self.listed = None;
         self.home = None;
     }
 
@@ -233,6 +253,18 @@ impl OrphanStore {
         existing(home.open_dir(segment_name(segment).bytes()))
     }
 
+    /// An object's entry in the directory that was listed last, if that is the object's.
+    fn recall(&self, segment: u64, object: ObjectId) -> Option<(StoreDir, EntryName)> {
+        let listed = self.listed.as_ref()?;
+        if (listed.segment, listed.number) != (segment, dir_number(object)) {
+            return None;
+        }
+        let beginning = EntryName::beginning(object);
+        let mut entries = listed.entries.iter();
+        let entry = entries.find(|entry| beginning.begins(entry.bytes()))?;
+        Some((listed.dir.again().ok()?, *entry))
+    }
+
     /// Marks a segment's directory as dropped, before its log is removed.
     pub(super) fn mark_dropped(&mut self, segment: u64) -> Result {
         let home = self.home.as_ref().ok_or(ESHUTDOWN)?;
@@ -251,6 +283,9 @@ impl OrphanStore {
 
     fn drop_cached(&mut self, segment: u64) {
         self.drop_cached_size(segment);
+        // Also one that is being listed now, and would be kept afterwards.
+        self.listed = None;
+        self.drops = self.drops.wrapping_add(1);
         self.dirty.retain(|known| known.segment != segment);
         self.active = self
             .active
@@ -358,26 +393,46 @@ impl OrphanStore {
     }
 }
 
-/// The entry of an object in a directory of such entries.
-fn entry_in(dir: &StoreDir, object: ObjectId) -> Result<Option<EntryName>> {
+/// The entry of an object in a directory of such entries; all entries are added to `all`, up to
+/// [`MOST_LISTED`].
+fn entry_in(
+    dir: &StoreDir,
+    object: ObjectId,
+    all: &mut KVVec<EntryName>,
+) -> Result<Option<EntryName>> {
     let beginning = EntryName::beginning(object);
     let mut found = None;
     dir.list(&mut |name| {
-        if found.is_none() && beginning.begins(name) {
-            found = EntryName::of(name);
+        let is_it = found.is_none() && beginning.begins(name);
+        if !is_it && all.len() >= MOST_LISTED {
+            return;
+        }
+        let Some(entry) = EntryName::of(name) else {
+            return;
+        };
+        if all.len() < MOST_LISTED {
+            // Without memory fewer are kept.
+            let _ = all.push(entry, GFP_KERNEL);
+        }
+        if is_it {
+            found = Some(entry);
         }
     })?;
     Ok(found)
 }
 
 /// Finds an object's entry below a segment's directory, in the directory that the inode number
-/// selects. `ENODATA`: there is none.
+/// selects; all entries are added to `all`. `ENODATA`: there is none.
 // Out of line: names take much of the stack.
 #[inline(never)]
-fn entry_below(top: &StoreDir, object: ObjectId) -> Result<(StoreDir, EntryName)> {
+fn entry_below(
+    top: &StoreDir,
+    object: ObjectId,
+    all: &mut KVVec<EntryName>,
+) -> Result<(StoreDir, EntryName)> {
     let name = dir_name(dir_number(object));
     let dir = existing(top.open_dir(name.bytes()))?;
-    match entry_in(&dir, object)? {
+    match entry_in(&dir, object, all)? {
         Some(entry) => Ok((dir, entry)),
         None => Err(ENODATA),
     }
@@ -510,8 +565,35 @@ impl Journal {
         segment: u64,
         object: ObjectId,
     ) -> Result<(StoreDir, EntryName)> {
-        let top = self.orphans.lock().find(segment)?;
-        entry_below(&top, object)
+        if let Some(found) = self.recall_orphan(segment, object) {
+            return Ok(found);
+        }
+        let (top, drops) = {
+            let orphans = self.orphans.lock();
+            (orphans.find(segment)?, orphans.drops)
+        };
+        let mut entries = KVVec::new();
+        let (dir, entry) = entry_below(&top, object, &mut entries)?;
+        let listed = ListedDir {
+            segment,
+            number: dir_number(object),
+            dir: dir.again()?,
+            entries,
+        };
+        let mut orphans = self.orphans.lock();
+        // The segment may have been dropped meanwhile.
+        if orphans.drops == drops && orphans.home.is_some() {
+            orphans.listed = Some(listed);
+        }
+        Ok((dir, entry))
+    }
+
+    /// An object's entry in the directory that was listed last, if the entry is still there.
+    // Out of line: names take much of the stack.
+    #[inline(never)]
+    fn recall_orphan(&self, segment: u64, object: ObjectId) -> Option<(StoreDir, EntryName)> {
+        let found = self.orphans.lock().recall(segment, object)?;
+        found.0.has(found.1.bytes()).then_some(found)
     }
 
     /// Takes the list of orphans with other names; empty from the second call on.

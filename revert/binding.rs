@@ -15,11 +15,7 @@ use crate::{
         journal::Journal,
         orphan_record::{Cause, EntryName, HANDLE_MAX},
     },
-    log::{
-        line::decode_hex,
-        plan::Victim,
-        types::{ObjectId, Pos},
-    },
+    log::{line::decode_hex, plan::Victim, types::ObjectId},
     record,
     uapi::Reason,
     vfs::{
@@ -483,42 +479,64 @@ pub(super) fn find_recorded(
     journal: &Journal,
     object: ObjectId,
 ) -> Outcome<ObjectLookup> {
-    let mut lines = Lines::new(journal)?;
-    let next = journal.last_line(object)?;
-    if next.is_none() {
+    match RecordedHandle::of(journal, object)? {
+        Some(recorded) => recorded.find(sb, journal, object),
         // The object has no line of its own. If it is an orphan, the caller has looked there first.
-        return Ok(ObjectLookup::Gone);
+        None => Ok(ObjectLookup::Gone),
     }
-    let mut handle = [0; HANDLE_MAX];
-    let Some((len, is_unnamed)) = recorded_handle(&mut lines, next, &mut handle)? else {
-        return Err(Refusal::new(Reason::Trimmed, 0));
-    };
-    let handle = handle.get(..len).ok_or(EUCLEAN)?;
-    Ok(
-        match locate::by_handle(sb, journal, (object, handle), None)? {
-            Some(lower) => ObjectLookup::Found(lower),
-            None if is_unnamed => ObjectLookup::Unnamed,
-            None => ObjectLookup::Gone,
-        },
-    )
 }
 
-/// The newest file handle in an object's lines from `next` on: the length, and whether the object
-/// had no name at that time. `None`: the line with the handle was dropped.
-// Out of line: the parsed line must be off the stack before the lookup by handle.
-#[inline(never)]
-fn recorded_handle(
-    lines: &mut Lines<'_>,
-    mut next: Option<Pos>,
-    handle: &mut [u8; HANDLE_MAX],
-) -> Result<Option<(usize, bool)>> {
-    while let Some((_, line)) = lines.back_while_kept(&mut next)? {
-        if let Some(recorded) = line.fh {
-            let len = decode_hex(recorded, handle).ok_or(EUCLEAN)?;
-            return Ok(Some((len, line.unnamed)));
+/// The newest file handle in an object's lines.
+#[derive(Clone, Copy)]
+pub(super) struct RecordedHandle {
+    bytes: [u8; HANDLE_MAX],
+    len: usize,
+    /// Whether the object had no name then.
+    is_unnamed: bool,
+}
+
+impl RecordedHandle {
+    /// Reads it. `None`: the object has no line. `Trimmed`: the line with the handle was dropped.
+    #[inline(never)]
+    pub(super) fn of(journal: &Journal, object: ObjectId) -> Outcome<Option<Self>> {
+        let mut next = journal.last_line(object)?;
+        if next.is_none() {
+            return Ok(None);
         }
+        let mut lines = Lines::new(journal)?;
+        while let Some((_, line)) = lines.back_while_kept(&mut next)? {
+            if let Some(recorded) = line.fh {
+                let mut bytes = [0; HANDLE_MAX];
+                let len = decode_hex(recorded, &mut bytes).ok_or(EUCLEAN)?;
+                let is_unnamed = line.unnamed;
+                return Ok(Some(Self {
+                    bytes,
+                    len,
+                    is_unnamed,
+                }));
+            }
+        }
+        Err(Refusal::new(Reason::Trimmed, 0))
     }
-    Ok(None)
+
+    /// Finds the object of the handle.
+    // Out of line: the parsed line must be off the stack before the lookup by handle.
+    #[inline(never)]
+    pub(super) fn find(
+        &self,
+        sb: &UpperSuperBlock,
+        journal: &Journal,
+        object: ObjectId,
+    ) -> Outcome<ObjectLookup> {
+        let handle = self.bytes.get(..self.len).ok_or(EUCLEAN)?;
+        Ok(
+            match locate::by_handle(sb, journal, (object, handle), None)? {
+                Some(lower) => ObjectLookup::Found(lower),
+                None if self.is_unnamed => ObjectLookup::Unnamed,
+                None => ObjectLookup::Gone,
+            },
+        )
+    }
 }
 
 /// The lower dentry for a hexadecimal file handle; `None` if the object is gone or outside SOURCE.

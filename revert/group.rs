@@ -53,7 +53,7 @@ use apply::GroupSteps;
 use claim::{break_leases, WriteClaim, LEASE_ROUNDS};
 use exclude::ExclusionGuard;
 use kernel::{prelude::*, sync::aref::ARef};
-use objects::OpenedObject;
+use objects::{OpenedObject, StageHandles};
 use order::OrderedSteps;
 pub(super) use recover::UnfinishedGroup;
 pub(crate) use rehearse::NonEmptyDirectory;
@@ -105,6 +105,8 @@ struct RevertContext<'a> {
     mount: &'a Mount,
     journal: &'a Journal,
     phase: RevertPhase,
+    /// The handles that this stage has read; `None` during recovery, which opens each object once.
+    handles: Option<&'a StageHandles>,
 }
 
 /// Stage of a request.
@@ -226,12 +228,14 @@ fn attempt(
     let journal = mount.journal().ok_or(Refusal::new(Reason::HistoryOff, 0))?;
     // Waits for a frozen filesystem, and fails with EROFS on a read-only mount.
     drop(file.want_write()?);
+    let handles = StageHandles::new();
     let planning = RevertContext {
         file: Some(file),
         sb,
         mount,
         journal,
         phase: RevertPhase::Planning,
+        handles: Some(&handles),
     };
     // First planning: nothing stays locked while plans are made and data is flushed.
     let (mut inodes, mut renames) = match PlannedGroup::of(planning, request, is_last, conflicts)? {
@@ -245,12 +249,14 @@ fn attempt(
             planned.group.into_inodes()
         }
     };
-    let checking = RevertContext {
-        phase: RevertPhase::Checking,
-        ..planning
-    };
     for _ in 0..ROUNDS {
         let excluded = ExclusionGuard::take(file, inodes, renames)?;
+        let handles = StageHandles::new();
+        let checking = RevertContext {
+            phase: RevertPhase::Checking,
+            handles: Some(&handles),
+            ..planning
+        };
         let planned = match PlannedGroup::of(checking, request, is_last, conflicts)? {
             PlanningOutcome::Leased(inodes) => return Ok(AttemptOutcome::Leased(inodes)),
             PlanningOutcome::Fits(planned) => planned,

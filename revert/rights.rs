@@ -146,6 +146,16 @@ impl<'a> CallerRights<'a> {
         }
     }
 
+    /// Whether a caller with these rights over the directory of a mark may see the mark: as a line about a name
+    /// in that directory.
+    pub(crate) fn shows_mark(&self, rights: ChainRights, line: &Line<'_>) -> bool {
+        match rights {
+            ChainRights::Since(first) | ChainRights::Names(first) if line.seq >= first => true,
+            ChainRights::Names(_) => line.uid == Some(self.uid),
+            ChainRights::Nothing | ChainRights::Since(_) => false,
+        }
+    }
+
     /// Whether a caller with these rights may revert the operation.
     pub(crate) fn may_take_back(&mut self, rights: ChainRights, line: &Line<'_>) -> Result<bool> {
         match rights {

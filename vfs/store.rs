@@ -67,6 +67,13 @@ impl StoreDir {
         Ok(Self { mnt, dentry })
     }
 
+    /// The same directory, with references of its own.
+    pub(crate) fn again(&self) -> Result<Self> {
+        // SAFETY: By the type invariants the mount and the dentry are valid, and the dentry is on that
+        // mount.
+        unsafe { Self::from_raw(self.mnt, self.dentry) }
+    }
+
     /// The directory's attributes.
     pub(crate) fn stat(&self) -> FileStat {
         // SAFETY: By the type invariants the dentry is positive and held.

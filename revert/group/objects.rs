@@ -6,7 +6,7 @@
 
 use super::{Outcome, RevertContext, RevertPhase};
 use crate::{
-    history::journal::SpacePurpose,
+    history::journal::{Journal, SpacePurpose},
     log::{
         line::Op,
         plan::{NameStep, Records},
@@ -15,7 +15,7 @@ use crate::{
     record::{self, LineSubject},
     revert::{
         attributes,
-        binding::{find_recorded, ObjectLookup},
+        binding::{find_recorded, ObjectLookup, RecordedHandle},
         content::ContentRevert,
         cross_directory::{RenameEnd, RenamedNames},
         may_revert,
@@ -39,12 +39,58 @@ use crate::{
         upper_names::{LockedDirectory, Renaming},
     },
 };
-use kernel::{prelude::*, sync::aref::ARef};
+use core::cell::Cell;
+use kernel::{prelude::*, rbtree::RBTree, sync::aref::ARef};
 
 /// An object of the group, with its lower dentry.
 pub(super) struct OpenedObject {
     pub(super) inode: ARef<UpperInode>,
     pub(super) lower: ARef<Dentry>,
+}
+
+/// The file handles of the objects of one stage of a request. Each stage opens its objects several times, and the
+/// line with an object's handle may be far back in its chain.
+///
+/// A handle stays right as long as the inode exists: it names the inode, not one of its names, and
+/// `locate::by_handle()` compares the object that it finds. Whether the object had a name may change while
+/// nothing is locked, so each stage has its own.
+pub(super) struct StageHandles {
+    known: Cell<RBTree<ObjectId, RecordedHandle>>,
+    count: Cell<usize>,
+}
+
+/// The most handles that are kept, about half a megabyte: further ones are read each time.
+const MOST_HANDLES: usize = 4096;
+
+impl StageHandles {
+    pub(super) fn new() -> Self {
+        Self {
+            known: Cell::new(RBTree::new()),
+            count: Cell::new(0),
+        }
+    }
+
+    /// The handle of an object; `None`: the object has no line.
+    fn get(&self, journal: &Journal, object: ObjectId) -> Outcome<Option<RecordedHandle>> {
+        let mut known = self.known.replace(RBTree::new());
+        let found = known.get(&object).copied();
+        if found.is_some() || self.count.get() >= MOST_HANDLES {
+            self.known.set(known);
+            return match found {
+                Some(found) => Ok(Some(found)),
+                None => RecordedHandle::of(journal, object),
+            };
+        }
+        let read = RecordedHandle::of(journal, object);
+        if let Ok(Some(recorded)) = &read {
+            // Without memory it is read again.
+            if let Ok(None) = known.try_create_and_insert(object, *recorded, GFP_KERNEL_ACCOUNT) {
+                self.count.set(self.count.get().saturating_add(1));
+            }
+        }
+        self.known.set(known);
+        read
+    }
 }
 
 impl<'a> RevertContext<'a> {
@@ -62,12 +108,23 @@ impl<'a> RevertContext<'a> {
 impl RevertContext<'_> {
     /// Finds an object by the file handle in its lines. `Gone`: it no longer exists.
     pub(super) fn open(&self, object: ObjectId) -> Outcome<OpenedObject> {
-        self.open_found(find_recorded(self.sb, self.journal, object)?)
+        self.open_found(self.find_recorded(object)?)
+    }
+
+    /// As [`find_recorded`], with the handle that this stage has read before.
+    pub(super) fn find_recorded(&self, object: ObjectId) -> Outcome<ObjectLookup> {
+        let Some(handles) = self.handles else {
+            return find_recorded(self.sb, self.journal, object);
+        };
+        match handles.get(self.journal, object)? {
+            Some(recorded) => recorded.find(self.sb, self.journal, object),
+            None => Ok(ObjectLookup::Gone),
+        }
     }
 
     /// As [`Self::open`]. `None`: the object is gone and never had a name.
     pub(super) fn open_unless_unnamed(&self, object: ObjectId) -> Outcome<Option<OpenedObject>> {
-        match find_recorded(self.sb, self.journal, object)? {
+        match self.find_recorded(object)? {
             ObjectLookup::Unnamed => Ok(None),
             found => self.open_found(found).map(Some),
         }

@@ -66,6 +66,7 @@ impl<'a> UnfinishedGroup<'a> {
             mount,
             journal,
             phase: RevertPhase::Performing,
+            handles: None,
         };
         let mut lines = Lines::new(journal)?;
         let mut members = KVVec::with_capacity(group.len(), GFP_KERNEL)?;

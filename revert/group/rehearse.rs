@@ -20,7 +20,7 @@ use crate::{
         types::ObjectId,
     },
     revert::{
-        binding::{self, ObjectLookup},
+        binding,
         names::{decode, directory, NAME},
         rights::inverse::{self, DeleteCheck},
         steps::{Direction, Lines, UndoStep},
@@ -371,11 +371,7 @@ impl<'a> StepRehearsal<'a> {
             ReturningObject::Victim(victim) => {
                 binding::named_victim(context.sb, context.journal, victim, dir.lower())
             }
-            ReturningObject::Recorded(object) => {
-                let found: ObjectLookup =
-                    binding::find_recorded(context.sb, context.journal, *object)?;
-                found.into_lower()
-            }
+            ReturningObject::Recorded(object) => context.find_recorded(*object)?.into_lower(),
         }
     }
 
