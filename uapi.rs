@@ -44,6 +44,8 @@ pub const NR_HISTORY: u8 = 4;
 pub const NR_REVERT_GROUP: u8 = 5;
 /// The number of [`ReadPast`]'s command in [`GROUP`].
 pub const NR_READ_PAST: u8 = 6;
+/// The number of [`PlaceMark`]'s command in [`GROUP`].
+pub const NR_MARK: u8 = 7;
 
 /// `_IOWR('L', 1, struct revert)`.
 pub const IOC_REVERT_SOME: u32 = iowr(NR_REVERT, size_of::<Revert>());
@@ -58,6 +60,9 @@ pub const IOC_REVERT_GROUP: u32 = iowr(NR_REVERT_GROUP, size_of::<RevertGroup>()
 
 /// `_IOWR('L', 6, struct read_past)`.
 pub const IOC_READ_PAST: u32 = iowr(NR_READ_PAST, size_of::<ReadPast>());
+
+/// `_IOWR('L', 7, struct place_mark)`.
+pub const IOC_MARK: u32 = iowr(NR_MARK, size_of::<PlaceMark>());
 
 /// `_IOWR` of [`GROUP`]: both directions, the structure's size, the letter, the number. "Both
 /// directions" has the same value also where the architecture counts them otherwise.
@@ -145,19 +150,20 @@ impl ReadLog {
     }
 }
 
-/// Reads the lines of a whole mount, one segment per call, oldest first within a segment. Only
+/// Reads the lines of a whole mount, at most one segment per call, oldest first within a call. Only
 /// lines of objects whose history the caller may read are returned.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReadHistory {
     /// In: [`VERSION`].
     pub version: u32,
-    /// In: zero.
+    /// In: [`ReadHistory::BACKWARD`] or zero.
     pub flags: u32,
     /// In: the segment; 0: the newest. Out: which one that was.
     pub segment: u64,
     /// In: the offset to go on at; 0: the beginning. Out: where to go on; [`ReadHistory::END`]: the
-    /// segment ends here.
+    /// segment ends here. With [`ReadHistory::BACKWARD`] in: the offset that the lines end at; 0: the end of
+    /// the segment. Out: where they begin, and earlier ones end; 0: there are none before.
     pub offset: u64,
     /// Out: the segment before this one; 0: there is none.
     pub previous: u64,
@@ -177,11 +183,21 @@ impl ReadHistory {
     /// The smallest buffer: the longest line fits.
     pub const LEAST: usize = PAGE + size_of::<HistoryLine>();
 
+    /// Read the newest lines before the offset, from a part of the log that is half as long as the buffer.
+    pub const BACKWARD: u32 = 1;
+
+    /// The smallest buffer with [`ReadHistory::BACKWARD`]: half of it is longer than the longest line.
+    pub const LEAST_BACKWARD: usize = 4 * PAGE;
+
     /// Whether a request is one that this version knows.
     pub const fn is_valid(&self) -> bool {
+        let least = match self.flags {
+            0 => Self::LEAST,
+            _ => Self::LEAST_BACKWARD,
+        };
         self.version == VERSION
-            && self.flags == 0
-            && self.length as usize >= Self::LEAST
+            && self.flags & !Self::BACKWARD == 0
+            && self.length as usize >= least
             && self.offset != Self::END
     }
 }
@@ -345,6 +361,49 @@ impl ReadPast {
     }
 }
 
+/// Gives the present place of the mount's history a name: appends a `mark` line, which is durable when the call
+/// returns. The descriptor is that of a directory that the caller owns or may write to (`EACCES`,
+/// `ENOTDIR`). `EINVAL`: not a name or message as docs/format.md has them; `ENODATA`: history is off; `ENOSPC`: it
+/// has no space left; `EROFS`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PlaceMark {
+    /// In: [`VERSION`].
+    pub version: u32,
+    /// In: [`PlaceMark::RUN`].
+    pub flags: u32,
+    /// In: the address of the name.
+    pub name: u64,
+    /// In: the address of the message.
+    pub message: u64,
+    /// In: the length of the name, at most [`PlaceMark::MAX_NAME`].
+    pub name_length: u32,
+    /// In: the length of the message, at most [`PlaceMark::MAX_MESSAGE`]; 0: none.
+    pub message_length: u32,
+    /// In: zero. Out: the number of the line.
+    pub seq: u64,
+}
+
+impl PlaceMark {
+    /// The name is that of all that the calling process starts from now on.
+    pub const RUN: u32 = 1;
+
+    /// The longest name, in bytes.
+    pub const MAX_NAME: u32 = 64;
+    /// The longest message, in bytes.
+    pub const MAX_MESSAGE: u32 = 256;
+
+    /// Whether a request is one that this version knows.
+    pub const fn is_valid(&self) -> bool {
+        self.version == VERSION
+            && self.flags & !Self::RUN == 0
+            && self.name_length != 0
+            && self.name_length <= Self::MAX_NAME
+            && self.message_length <= Self::MAX_MESSAGE
+            && self.seq == 0
+    }
+}
+
 /// Status of a mount and of one object.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -439,6 +498,7 @@ const _: () = assert!(size_of::<Operation>() == 24);
 const _: () = assert!(size_of::<Conflict>() == 24);
 const _: () = assert!(size_of::<RevertGroup>() == 88);
 const _: () = assert!(size_of::<ReadPast>() == 96);
+const _: () = assert!(size_of::<PlaceMark>() == 40);
 
 /// Declares why a revert is refused.
 macro_rules! reasons {

@@ -271,6 +271,7 @@ impl<'a> NameRecord<'a> {
     fn place(&mut self, node: Option<&UpperInode>, more: impl Fn(&mut LineDraft<'_>)) {
         let (subject, args) = (self.subject(), self.args());
         let (name, victim_state) = (self.name, &self.victim_state);
+        record::identify_by_name(self.mount, self.op, name);
         let mut state = self.dir.object().state.lock();
         let placed = place(
             &subject,

@@ -193,6 +193,7 @@ void lfs_seq_option(struct seq_file *seq, const char *name, const char *value);
 /* tasks */
 int lfs_exe_path(char *buf, int len, char **path);
 int lfs_arguments(char *buf, int len);
+bool lfs_argument_starts(u64 *starts, u32 bytes);
 struct lfs_process {
 	u64 start;
 	u32 pid;

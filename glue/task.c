@@ -26,14 +26,22 @@ int lfs_exe_path(char *buf, int len, char **path)
 /**
  * lfs_arguments() - the first bytes of the caller's command line
  *
- * Mirrors get_mm_cmdline(). Uses copy_from_user_nofault(), so callable under
- * any lock; leaves out bytes that are not resident, and setproctitle()'s use of
- * the environment.
+ * Mirrors get_mm_cmdline(): if the last byte is not NUL, the program has set a
+ * title, which ends at the first NUL. Uses copy_from_user_nofault(), so callable
+ * under any lock; leaves out bytes that are not resident, and setproctitle()'s
+ * use of the environment, which is not for the log.
+ *
+ * The memory is read when the process changes a file for the first time. A probe
+ * on sched_process_exec would see it before the program changes it. But programs
+ * that take a password as an argument (mysql -p, curl -u) overwrite it, and such
+ * a probe would put it into the log. It would also run at each exec of the
+ * machine, and keep MAX_ARGS bytes for each process.
  */
 int lfs_arguments(char *buf, int len)
 {
 	struct mm_struct *mm = current->mm;
 	unsigned long start, end;
+	char last = 0;
 
 	if (!mm)
 		return 0;
@@ -42,7 +50,87 @@ int lfs_arguments(char *buf, int len)
 	if (end <= start)
 		return 0;
 	len = min_t(unsigned long, len, end - start);
-	return copy_from_user_nofault(buf, (void __user *)start, len) ? 0 : len;
+	if (copy_from_user_nofault(buf, (void __user *)start, len))
+		return 0;
+	if (!copy_from_user_nofault(&last, (void __user *)(end - 1), 1) && last)
+		return strnlen(buf, len);
+	return len;
+}
+
+/**
+ * lfs_argument_width() - the size of the pointers in the caller's argv
+ * @stack: mm->start_stack: the address of argc, which argv follows
+ * @first: the address of the first argument
+ * @count: argc, as long as the program has not changed it
+ *
+ * Mirrors create_elf_tables(), whose elf_addr_t has 4 bytes for a 32-bit
+ * program. in_compat_syscall() is about how the caller entered the kernel, not how
+ * it was started; argv[0] is @first with one of the two sizes only.
+ *
+ * Return: 0 if argv[0] is no longer @first.
+ */
+static size_t lfs_argument_width(unsigned long stack, unsigned long first, unsigned long *count)
+{
+	u32 narrow[2];
+	u64 wide[2];
+
+	if (!copy_from_user_nofault(wide, (void __user *)stack, sizeof(wide)) && wide[1] == first) {
+		*count = wide[0];
+		return sizeof(u64);
+	}
+	if (!copy_from_user_nofault(narrow, (void __user *)stack, sizeof(narrow)) &&
+	    narrow[1] == first) {
+		*count = narrow[0];
+		return sizeof(u32);
+	}
+	return 0;
+}
+
+/**
+ * lfs_argument_starts() - where the caller's arguments begin
+ * @starts: zeroes; gets bit n if an argument begins at byte n of the command line
+ * @bytes: for how many bytes @starts has bits
+ *
+ * Reads argv as create_elf_tables() left it on the stack. getopt_long() changes
+ * the order of the pointers, so only the set of them counts. Uses
+ * copy_from_user_nofault(): callable under any lock, and the addresses in a
+ * program's memory are compared, never followed. Leaves out programs with more
+ * arguments than 1024, which bounds the time.
+ *
+ * Return: whether all pointers are still such that the set is the one of the
+ * start of the program. setproctitle() and the like overwrite them.
+ */
+bool lfs_argument_starts(u64 *starts, u32 bytes)
+{
+	struct mm_struct *mm = current->mm;
+	unsigned long first, length, at, count, i, offset;
+	size_t width;
+	u64 pointer;
+
+	if (!mm)
+		return false;
+	first = READ_ONCE(mm->arg_start);
+	length = READ_ONCE(mm->arg_end) - first;
+	at = READ_ONCE(mm->start_stack);
+	width = lfs_argument_width(at, first, &count);
+	if (!width || count > 1024)
+		return false;
+	for (i = 0; i < count; i++) {
+		at += width;
+		/* Little-endian: the rest of a narrow pointer stays 0. */
+		pointer = 0;
+		if (copy_from_user_nofault(&pointer, (void __user *)at, width))
+			return false;
+		offset = pointer - first;
+		if (offset >= length)
+			return false;
+		if (offset >= bytes)
+			continue;
+		if (starts[offset / 64] & BIT_ULL(offset % 64))
+			return false;
+		starts[offset / 64] |= BIT_ULL(offset % 64);
+	}
+	return true;
 }
 
 /**

@@ -83,7 +83,18 @@ impl Reservation<'_> {
         object: ObjectId,
         expected_segment: u64,
     ) -> Result<Placed, PlaceError> {
-        self.place_sealed(object, expected_segment, false, |staging, out| {
+        self.place_sealed(Some(object), expected_segment, false, |staging, out| {
+            draft.seal(staging.seq, &staging.seed, crc32c, out)
+        })
+    }
+
+    /// As [`Reservation::place`], for a line that is of no object.
+    pub(crate) fn place_apart(
+        &mut self,
+        draft: &LineDraft<'_>,
+        expected_segment: u64,
+    ) -> Result<Placed, PlaceError> {
+        self.place_sealed(None, expected_segment, true, |staging, out| {
             draft.seal(staging.seq, &staging.seed, crc32c, out)
         })
     }
@@ -97,7 +108,7 @@ impl Reservation<'_> {
         expected_segment: u64,
         is_last: bool,
     ) -> Result<Placed, PlaceError> {
-        self.place_sealed(object, expected_segment, is_last, |staging, out| {
+        self.place_sealed(Some(object), expected_segment, is_last, |staging, out| {
             record.seal(staging.seq, staging.sum_start, crc32c, out)
         })
     }
@@ -109,15 +120,18 @@ impl Reservation<'_> {
         template: &mut NameTemplate,
         expected_segment: u64,
     ) -> Result<Placed, PlaceError> {
-        self.place_sealed(record.directory, expected_segment, true, |staging, out| {
-            record.seal(template, staging.seq, staging.sum_start, crc32c, out)
-        })
+        self.place_sealed(
+            Some(record.directory),
+            expected_segment,
+            true,
+            |staging, out| record.seal(template, staging.seq, staging.sum_start, crc32c, out),
+        )
     }
 
     #[inline(always)]
     fn place_sealed(
         &mut self,
-        object: ObjectId,
+        object: Option<ObjectId>,
         expected_segment: u64,
         is_last: bool,
         seal: impl FnOnce(&Staging, &mut [u8]) -> Result<usize, LineError>,
@@ -143,8 +157,10 @@ impl Reservation<'_> {
         slot.finish_short(sealed.unwrap_or(0));
         let len = sealed.map_err(PlaceError::Line)?;
         let offset = staging.log_end;
-        // The reservation kept a free slot in the table, so this cannot fail.
-        staging.objects.set(object, offset);
+        if let Some(object) = object {
+            // The reservation kept a free slot in the table, so this cannot fail.
+            staging.objects.set(object, offset);
+        }
         staging.line_placed(len as u64);
         self.left = self.left.wrapping_sub(1);
         if is_last && self.left != 0 {

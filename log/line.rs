@@ -10,6 +10,7 @@
 //! (number and checksum added) in one pass of copies. [`Line::parse`] borrows from the bytes it
 //! reads.
 
+mod arguments;
 mod buffer;
 mod cached;
 mod digits;
@@ -18,12 +19,17 @@ mod fast_name_record;
 mod fast_record;
 mod fields;
 mod fold;
+mod mark;
 mod parse;
 mod percent;
 mod process;
 mod targets;
 mod text;
 
+pub use arguments::{
+    started_arguments,
+    ArgumentStarts, //
+};
 pub use buffer::FixedBuffer;
 pub use cached::PaddedText;
 pub use digits::{
@@ -52,6 +58,12 @@ pub use fold::{
     without_arguments,
     Amend,
     Fold, //
+};
+pub use mark::{
+    is_mark_message,
+    is_mark_name,
+    MAX_MARK_MESSAGE,
+    MAX_MARK_NAME, //
 };
 pub use parse::{
     is_intact,
@@ -296,6 +308,8 @@ operations! {
     External = "external",
     /// The object was taken as found after an unclean shutdown.
     Resync = "resync",
+    /// A user gave this place of the history a name. The line is of no object.
+    Mark = "mark",
 }
 
 impl Op {
@@ -310,6 +324,7 @@ impl Op {
                 | Self::Close
                 | Self::External
                 | Self::Resync
+                | Self::Mark
         )
     }
 

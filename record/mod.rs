@@ -7,6 +7,7 @@ mod captured;
 mod changes;
 mod close;
 mod load;
+mod mark;
 mod mmap_writes;
 mod place;
 mod policy;
@@ -23,8 +24,10 @@ pub(crate) use close::{
 pub(crate) use load::{
     ensure_loaded, is_as_closed, load, load_known, load_to_open, load_unchecked,
 };
+pub(crate) use mark::{place_mark, MarkFields};
 pub(crate) use mmap_writes::{log_dirty_ranges, log_mmap_writes, protect_taken, LogCaller};
 pub(crate) use place::{
-    place, place_by, place_name, place_operation, LineSubject, NameFields, OperationArgs,
+    identify_by_name, place, place_by, place_name, place_operation, LineSubject, NameFields,
+    OperationArgs,
 };
 pub(crate) use policy::{allow, CaptureFailure};

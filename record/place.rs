@@ -154,11 +154,29 @@ pub(crate) fn place_name(
     let identities = subject.mount.identities();
     let placed = match identities.if_last(&mut place) {
         Some(placed) => placed,
-        None => place(&*identities.current()?, &mut NameTemplate::default())?,
+        None => {
+            let directory = changed_directory(args.op, named.name);
+            let identity = identities.current_with(directory)?;
+            place(&identity, &mut NameTemplate::default())?
+        }
     };
     state.head = Some(placed.at);
     state.lines_since_handle = state.lines_since_handle.saturating_add(1);
     Some(placed)
+}
+
+/// Gathers the fields of the calling process for a line about a name that [`place`] writes next.
+pub(crate) fn identify_by_name(mount: &Mount, op: Op, name: &[u8]) {
+    let directory = changed_directory(op, name);
+    if directory.is_some() {
+        // The cache holds it. Without memory, the line has no fields of the process.
+        let _identity = mount.identities().current_with(directory);
+    }
+}
+
+/// The name of a directory that is made or removed.
+fn changed_directory(op: Op, name: &[u8]) -> Option<&[u8]> {
+    matches!(op, Op::Mkdir | Op::Rmdir).then_some(name)
 }
 
 /// Places a line at the end of the object's chain, without waiting. The state's lock is held.

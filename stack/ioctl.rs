@@ -49,6 +49,7 @@ impl IoctlHooks for Stack {
             uapi::IOC_REVERT_GROUP => super::ioctl_group::revert(file, argument),
             uapi::IOC_READ_HISTORY => ioctl_history::read(file, argument),
             uapi::IOC_READ_PAST => super::ioctl_past::read(file, argument),
+            uapi::IOC_MARK => super::ioctl_mark::place(file, argument),
             c::FS_IOC_GETVERSION | c::FS_IOC_GETFSLABEL | c::FITRIM => {
                 file.lower().control(command, argument)
             }

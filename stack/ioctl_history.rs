@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! IOC_READ_HISTORY: reads the lines of the whole mount, one segment per call.
+//! IOC_READ_HISTORY: reads the lines of the whole mount, at most one segment per call.
 
 use crate::{
     history::{
@@ -9,7 +9,7 @@ use crate::{
         orphan_record::HANDLE_MAX,
     },
     log::{
-        line::{decode_hex, without_arguments, Line, MAX_LINE},
+        line::{decode_hex, without_arguments, Line, Op, MAX_LINE},
         types::ObjectId,
     },
     revert::{
@@ -43,13 +43,25 @@ pub(super) fn read(file: &UpperFile, argument: usize) -> Result<c_long> {
     let (segment, end) = journal.readable(request.segment)?;
     check_cursor(journal, segment, request.offset, end)?;
     let mut reader = SegmentReader::new(file, journal, segment)?;
-    reader.catch_up(request.offset)?;
+    let is_backward = request.flags & ReadHistory::BACKWARD != 0;
+    let (from, to) = match (is_backward, request.offset) {
+        (false, from) => (from, end),
+        (true, 0) => before(journal, segment, end, request.length / 2)?,
+        (true, to) => before(journal, segment, to, request.length / 2)?,
+    };
+    reader.catch_up(from)?;
     let mut out = UserBuffer {
         address: request.buffer as usize,
         capacity: request.length,
         used: 0,
     };
-    request.offset = reader.copy(request.offset, end, &mut out)?;
+    let next = reader.copy(from, to, &mut out)?;
+    // Backward all lines fit: a line's header and padding are shorter than the shortest line.
+    request.offset = match (is_backward, next) {
+        (false, next) => next,
+        (true, ReadHistory::END) => from,
+        (true, _) => return Err(EUCLEAN),
+    };
     request.segment = segment;
     request.previous = journal.segment_before(segment)?;
     request.used = out.used;
@@ -67,6 +79,37 @@ fn check_cursor(journal: &Journal, segment: u64, offset: u64, end: u64) -> Resul
         return Err(EINVAL);
     }
     Ok(())
+}
+
+/// The range of the last whole lines before `to` in a log, at most `most` bytes of them. A line begins at its
+/// start. It is longer only where damage leaves no line in so many bytes.
+fn before(journal: &Journal, segment: u64, to: u64, most: u32) -> Result<(u64, u64)> {
+    let mut buf = KVVec::from_elem(0, MAX_LINE, GFP_KERNEL)?;
+    let mut from = to;
+    loop {
+        from = from.saturating_sub(most.into());
+        // The byte before a line is the newline of the one before it.
+        let Some(mut at) = from.checked_sub(1) else {
+            return Ok((0, to));
+        };
+        // The last newline before `to` ends the last line, and begins none.
+        let last = to.saturating_sub(1);
+        while at < last {
+            task::resched_killable()?;
+            // CAST: At most `MAX_LINE`.
+            let len = last.saturating_sub(at).min(MAX_LINE as u64) as usize;
+            let read = journal.read_log(segment, at, buf.get_mut(..len).ok_or(EUCLEAN)?)?;
+            let text = buf.get(..read).unwrap_or_default();
+            if let Some(newline) = text.iter().position(|&b| b == b'\n') {
+                let start = at.saturating_add(newline as u64).saturating_add(1);
+                return Ok((start, to));
+            }
+            if read == 0 {
+                break;
+            }
+            at = at.saturating_add(read as u64);
+        }
+    }
 }
 
 /// The caller's buffer.
@@ -134,6 +177,8 @@ struct SegmentReader<'a> {
     /// `None`: the caller may read all lines.
     verdicts: Option<RightsByObject>,
     caller: CallerRights<'a>,
+    /// The rights over the directory of the last mark. `verdicts` has no space for directories without a line.
+    last_marked: Option<(ObjectId, ChainRights)>,
     /// Buffer for a line without arguments.
     stripped: KBox<[u8; MAX_LINE]>,
 }
@@ -155,6 +200,7 @@ impl<'a> SegmentReader<'a> {
             segment,
             verdicts,
             caller,
+            last_marked: None,
             stripped: KBox::zeroed(GFP_KERNEL)?,
         })
     }
@@ -220,6 +266,22 @@ impl<'a> SegmentReader<'a> {
         Ok(None)
     }
 
+    /// Whether the caller may read the line of a mark, by the permissions on the directory that the mark was made
+    /// in.
+    #[inline(never)]
+    fn may_read_mark(&mut self, line: &Line<'_>) -> Result<bool> {
+        let (Op::Mark, Some(directory), Some(handle)) = (line.op, line.parent, line.pfh) else {
+            return Ok(false);
+        };
+        let known = self.last_marked.filter(|(last, _)| *last == directory);
+        let rights = match known {
+            Some((_, rights)) => rights,
+            None => rights_over(self.file, &mut self.caller, directory, handle)?,
+        };
+        self.last_marked = Some((directory, rights));
+        Ok(self.caller.shows_mark(rights, line))
+    }
+
     /// Whether the caller may read a line, by the permissions on the line's object. Lines of
     /// objects that no longer exist are shown to administrators only.
     fn may_read(&mut self, line: &Line<'_>) -> Result<bool> {
@@ -227,7 +289,7 @@ impl<'a> SegmentReader<'a> {
             return Ok(true);
         };
         let Some(object) = line.obj else {
-            return Ok(false);
+            return self.may_read_mark(line);
         };
         let rights = match (verdicts.get(object), line.fh) {
             (Some(verdict), _) => rights(verdict),

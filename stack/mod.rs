@@ -10,6 +10,7 @@ mod file;
 mod ioctl;
 mod ioctl_group;
 mod ioctl_history;
+mod ioctl_mark;
 mod ioctl_past;
 mod mmap;
 mod mount;

@@ -5,8 +5,8 @@
 use crate::{
     log::{
         line::{
-            actor_text, encode_command, Actor, NameTemplate, PaddedText, Process, ProcessGroup,
-            RecordTemplate, MAX_ANCESTORS, MAX_ARGS, MAX_COMMAND,
+            actor_text, encode_command, started_arguments, Actor, NameTemplate, PaddedText,
+            Process, ProcessGroup, RecordTemplate, MAX_ANCESTORS, MAX_ARGS, MAX_COMMAND,
         },
         types::{ObjectId, Pos, Time},
     },
@@ -48,8 +48,9 @@ pub(crate) struct ProcessIdentity {
 const PATH: usize = 2048;
 
 impl ProcessIdentity {
-    /// Reads the fields of the calling process. Never faults in user memory; allocates.
-    fn gather(has_arguments: bool) -> Result<Arc<Self>> {
+    /// Reads the fields of the calling process, which makes or removes `directory`. Never faults in
+    /// user memory; allocates.
+    fn gather(has_arguments: bool, directory: Option<&[u8]>) -> Result<Arc<Self>> {
         let mut scratch = KBox::<[u8; PATH]>::zeroed(GFP_KERNEL)?;
         let mut command = KVec::with_capacity(MAX_COMMAND, GFP_KERNEL)?;
         command.resize(MAX_COMMAND, 0, GFP_KERNEL)?;
@@ -61,7 +62,9 @@ impl ProcessIdentity {
         let mut arguments = KVec::new();
         let room = scratch.get_mut(..MAX_ARGS).unwrap_or(&mut []);
         if has_arguments {
-            arguments.extend_from_slice(trimmed(task::arguments(room)), GFP_KERNEL)?;
+            let starts = task::argument_starts();
+            let text = started_arguments(task::arguments(room), starts.as_ref(), directory);
+            arguments.extend_from_slice(text, GFP_KERNEL)?;
         }
         let process = task::ProcessKey::current();
         let (group, group_comm) = task::process_group();
@@ -163,11 +166,6 @@ fn padded(text: &[u8]) -> Result<KVec<u8>> {
     Ok(copy)
 }
 
-/// Strips the NUL that ends the last argument.
-fn trimmed(arguments: &[u8]) -> &[u8] {
-    arguments.strip_suffix(&[0]).unwrap_or(arguments)
-}
-
 /// Number of further processes that the cache holds: those of a pipeline take turns.
 const OTHERS: usize = 7;
 
@@ -216,10 +214,16 @@ impl IdentityCache {
 
     /// The calling process. `None` without memory; the line then has `-` for the path.
     pub(crate) fn current(&self) -> Option<Arc<ProcessIdentity>> {
+        self.current_with(None)
+    }
+
+    /// As [`Self::current`]. `directory` is the name of the directory that the process is making or
+    /// removing, which tells how it has cut its arguments ([`started_arguments`]).
+    pub(crate) fn current_with(&self, directory: Option<&[u8]>) -> Option<Arc<ProcessIdentity>> {
         if let Some(known) = self.last.lock().find() {
             return Some(known);
         }
-        let identity = ProcessIdentity::gather(self.has_arguments).ok()?;
+        let identity = ProcessIdentity::gather(self.has_arguments, directory).ok()?;
         // Drop the old identity outside the lock.
         let _old = self.last.lock().add(identity.clone());
         Some(identity)

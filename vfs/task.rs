@@ -5,7 +5,7 @@
 
 use super::{c, superblock::SuperBlock};
 use crate::log::{
-    line::{Process, ProcessGroup, MAX_ANCESTORS},
+    line::{ArgumentStarts, Process, ProcessGroup, MAX_ANCESTORS, MAX_ARGS},
     types::Time,
 };
 use kernel::prelude::*;
@@ -139,12 +139,25 @@ pub(crate) fn executable(buf: &mut [u8]) -> Option<&[u8]> {
     text.get(..end)
 }
 
-/// The first bytes of the process's arguments, separated by NULs. Never faults in user memory.
-pub(crate) fn arguments(buf: &mut [u8]) -> &[u8] {
+/// The first bytes of the process's arguments, each with a NUL at its end, as its memory has them
+/// now. Never faults in user memory.
+pub(crate) fn arguments(buf: &mut [u8]) -> &mut [u8] {
     let len = c_int::try_from(buf.len()).unwrap_or(0);
     // SAFETY: A buffer and its length.
     let n = unsafe { c::lfs_arguments(buf.as_mut_ptr().cast(), len) };
-    buf.get(..usize::try_from(n).unwrap_or(0)).unwrap_or(&[])
+    buf.get_mut(..usize::try_from(n).unwrap_or(0))
+        .unwrap_or(&mut [])
+}
+
+/// Where in the text of [`arguments`] the arguments began when the program was started; `None` if
+/// the program has changed its `argv`. Never faults in user memory.
+pub(crate) fn argument_starts() -> Option<ArgumentStarts> {
+    let mut starts = ArgumentStarts::default();
+    // CAST: A small constant.
+    let bytes = MAX_ARGS as u32;
+    // SAFETY: A bit for each of so many bytes.
+    let are_known = unsafe { c::lfs_argument_starts(starts.as_mut_ptr(), bytes) };
+    are_known.then_some(starts)
 }
 
 /// Whether the caller has CAP_FOWNER and CAP_CHOWN over the superblock.

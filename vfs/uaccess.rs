@@ -6,6 +6,7 @@ use crate::uapi::{
     Conflict,
     HistoryLine,
     Operation,
+    PlaceMark,
     ReadHistory,
     ReadLog,
     ReadPast,
@@ -51,6 +52,11 @@ unsafe impl AsBytes for Conflict {}
 unsafe impl FromBytes for ReadPast {}
 // SAFETY: As above.
 unsafe impl AsBytes for ReadPast {}
+
+// SAFETY: As above.
+unsafe impl FromBytes for PlaceMark {}
+// SAFETY: As above.
+unsafe impl AsBytes for PlaceMark {}
 
 /// Copies a structure from user memory.
 pub(crate) fn read<T: FromBytes>(address: usize) -> Result<T> {

@@ -307,6 +307,16 @@ impl<'b> LineDraft<'b> {
         self.field(|text| text.key_handle(b" pfh=", kind, handle))
     }
 
+    /// `message=`: the message of a mark.
+    pub fn message(&mut self, text: &[u8]) -> &mut Self {
+        self.field(|line| line.key_encoded(b" message=", text))
+    }
+
+    /// `run=1`: the mark names the processes that its maker starts.
+    pub fn run(&mut self) -> &mut Self {
+        self.field(|text| text.literal(b" run=1"))
+    }
+
     /// `cmdcut=1`: the command was cut.
     pub fn command_cut(&mut self) -> &mut Self {
         self.field(|text| text.literal(b" cmdcut=1"))

@@ -100,9 +100,9 @@ pub struct Line<'a> {
     pub members: Option<u64>,
     /// Why the old state was lost, percent-encoded.
     pub why: Option<&'a [u8]>,
-    /// The name that an operation on names is about, percent-encoded.
+    /// The name of a mark, or that an operation on names is about, percent-encoded.
     pub name: Option<&'a [u8]>,
-    /// The directory that a rename moves to, if it differs from `obj`.
+    /// The directory that a rename moves to, if it differs from `obj`; the directory that a mark was made in.
     pub parent: Option<ObjectId>,
     /// The name that a rename gives, percent-encoded.
     pub to: Option<&'a [u8]>,
@@ -114,8 +114,12 @@ pub struct Line<'a> {
     pub kept: Option<u64>,
     /// The file handle of the object which lost a name and still has others.
     pub vfh: Option<&'a [u8]>,
-    /// The file handle of the directory that a rename moves to.
+    /// The file handle of `parent`.
     pub pfh: Option<&'a [u8]>,
+    /// The message of a mark, percent-encoded.
+    pub message: Option<&'a [u8]>,
+    /// Whether a mark names the processes that its maker starts.
+    pub run: bool,
     /// Whether the command was cut.
     pub command_cut: bool,
 }
@@ -131,7 +135,7 @@ impl<'a> Line<'a> {
             return Err(LineError::Value);
         }
         let (mut line, rest) = Self::parse_head(body)?;
-        let (mut seq, mut cut, mut deep, mut unnamed) = (None, None, None, None);
+        let (mut seq, mut cut, mut deep, mut unnamed, mut run) = (None, None, None, None, None);
         for word in words(rest) {
             let (key, value) = text::split(word, b'=').ok_or(LineError::Key)?;
             match key {
@@ -139,6 +143,7 @@ impl<'a> Line<'a> {
                 b"cmdcut" => once(&mut cut, flag(value))?,
                 b"deep" => once(&mut deep, flag(value))?,
                 b"unnamed" => once(&mut unnamed, flag(value))?,
+                b"run" => once(&mut run, flag(value))?,
                 // `unseal()` has removed the checksum, which comes last.
                 b"" | b"sum" => return Err(LineError::Key),
                 _ if line.set(key, value)? => {}
@@ -150,6 +155,7 @@ impl<'a> Line<'a> {
         line.command_cut = cut.is_some();
         line.deep = deep.is_some();
         line.unnamed = unnamed.is_some();
+        line.run = run.is_some();
         Ok(line)
     }
 
@@ -235,6 +241,8 @@ impl<'a> Line<'a> {
             kept: None,
             vfh: None,
             pfh: None,
+            message: None,
+            run: false,
             command_cut: false,
         }
     }
@@ -282,6 +290,7 @@ impl<'a> Line<'a> {
             b"kept" => once(&mut self.kept, decode_decimal(value))?,
             b"vfh" => once(&mut self.vfh, handle(value))?,
             b"pfh" => once(&mut self.pfh, handle(value))?,
+            b"message" => once(&mut self.message, Some(value))?,
             _ => return Ok(false),
         }
         Ok(true)
