@@ -58,7 +58,7 @@ def main(history, file, *words):
     seq = words[-1][1:] if words and words[-1][0] == "@" else None
     inode = words[0] if words and words[0][0] != "@" else str(os.stat(file).st_ino)
     known = dict(lines(history))
-    at = [at for at, line in known.items() if line["obj"].split(".")[-2] == inode][-1:]
+    at = [at for at, line in known.items() if line.get("obj", ".").split(".")[-2] == inode][-1:]
     chain = []
     while at and at[0] in known:
         chain.append(known[at[0]])

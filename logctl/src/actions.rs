@@ -10,9 +10,9 @@
 //!
 //! Operations of a process through one open file are one action. The creation of a file belongs to the writes that
 //! its creator then makes, and a save to the rename that ends it. The lines of one group of reverts are one
-//! action.
+//! action; the writes by which logctl then merges files belong to it, and to no other command.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 use crate::timeline::{Actor, Entry, Timeline};
 use loggerfs_log::line::{Op, Process};
@@ -30,6 +30,9 @@ const DISORDER: i128 = 100_000_000;
 
 /// So long a program may take between the last write to a file and its rename over another one.
 const SAVED: i128 = 60_000_000_000;
+
+/// So long logctl may take between a revert and each file that it then merges.
+const MERGED: i128 = SAVED;
 
 /// Operations that belong together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -54,6 +57,12 @@ impl Action {
         let mut operations = self.operations(timeline);
         let leader = operations.find(|entry| entry.actor.leads_group());
         &leader.unwrap_or_else(|| self.newest(timeline)).actor
+    }
+
+    /// Whether it took operations back.
+    pub fn has_reverts(&self, timeline: &Timeline) -> bool {
+        self.operations(timeline)
+            .any(|entry| entry.group().is_some())
     }
 
     /// The number of processes that did its operations.
@@ -145,7 +154,8 @@ impl<'t> OpenActions<'t> {
     /// The action that an operation, older than all before, belongs to.
     fn action_of(&self, entry: &Entry) -> Option<usize> {
         if let Some(group) = entry.group() {
-            return self.of_group.get(&group).copied();
+            let known = self.of_group.get(&group).copied();
+            return known.or_else(|| self.of_merge(entry).filter(|_| !entry.is_walk()));
         }
         let through = entry.open.and_then(|open| self.of_open.get(&open));
         through
@@ -160,7 +170,7 @@ impl<'t> OpenActions<'t> {
         if entry.op != Op::Create {
             return None;
         }
-        let (action, newer) = self.of_object.get(&entry.line().node?)?;
+        let (action, newer) = self.of_object.get(&entry.brief().node?)?;
         let is_same = newer.actor.process.is_some() && newer.actor.process == entry.actor.process;
         (is_same && is_close(newer, entry)).then_some(*action)
     }
@@ -168,7 +178,7 @@ impl<'t> OpenActions<'t> {
     /// That of the rename by which the same process then put this file in another one's place.
     fn of_save(&self, entry: &Entry) -> Option<usize> {
         let object = match entry.op {
-            Op::Create => entry.line().node,
+            Op::Create => entry.brief().node,
             op if is_on_names(op) => None,
             _ => entry.object,
         };
@@ -182,12 +192,23 @@ impl<'t> OpenActions<'t> {
     /// The action of the next operation in the same process group. A process that leads a session has job
     /// control if it has no other process in its group.
     fn of_neighbour(&self, entry: &Entry) -> Option<usize> {
+        if entry.actor.is_logctl() {
+            return self.of_merge(entry);
+        }
         let Some(group) = &entry.actor.group else {
             return self.of_same_process(entry);
         };
         let open = self.of_process_group.get(&group.pgid)?;
         let may_join = open.has_members || !entry.actor.leads();
         (may_join && open.has(&entry.actor) && open.is_continued(entry)).then_some(open.action)
+    }
+
+    /// The action of the next operation by the same process, if that is logctl: it takes operations back first,
+    /// and then writes the files that it merged.
+    fn of_merge(&self, entry: &Entry) -> Option<usize> {
+        let (action, newer) = self.of_process.get(&entry.actor.process?)?;
+        let is_same = newer.actor.is_logctl() && newer.actor.exec == entry.actor.exec;
+        (is_same && is_gap(newer.time, entry.time, MERGED)).then_some(*action)
     }
 
     /// The action of the next operation by the same process.
@@ -214,7 +235,7 @@ impl<'t> OpenActions<'t> {
             self.of_object.insert(object, (action, entry));
         }
         if entry.op == Op::Rename {
-            let line = entry.line();
+            let line = entry.brief();
             let saved = line.over.and(line.node);
             (self.of_saved).extend(saved.map(|node| (node, (action, entry))));
         }
@@ -224,7 +245,8 @@ impl<'t> OpenActions<'t> {
 impl<'t> OpenActions<'t> {
     /// Notes which action an operation of a process group belongs to.
     fn note_in_group(&mut self, entry: &'t Entry, action: usize) {
-        let Some(group) = &entry.actor.group else {
+        let group = entry.actor.group.as_ref();
+        let Some(group) = group.filter(|_| !entry.actor.is_logctl()) else {
             return;
         };
         let mut noted = GroupAction {
@@ -280,182 +302,50 @@ pub fn visible(timeline: &Timeline, operations: &[usize]) -> Vec<Action> {
     actions
 }
 
-/// Whether no line older than the timeline's oldest can belong to the action.
+/// Whether no line older than the timeline's oldest can belong to the action, and all that its reverts took back
+/// was read.
 pub fn is_settled(timeline: &Timeline, action: &Action) -> bool {
-    let Some(end) = timeline.entries.last() else {
+    let Some(end) = timeline.entries.last().filter(|_| !timeline.is_whole()) else {
         return true;
     };
     let opens = action.operations(timeline).filter_map(|entry| entry.open);
     let is_open = opens.min().is_some_and(|first| first < end.seq);
-    let group = action.newest(timeline).group();
-    let is_grouped = group.is_some_and(|first| first < end.seq);
-    let oldest = nanoseconds(action.oldest(timeline).time);
-    timeline.is_whole() || (!is_open && !is_grouped && oldest - nanoseconds(end.time) >= SAVED)
+    let is_read = |index: &usize| {
+        let group = timeline.entries[*index].group();
+        group.is_none_or(|first| first >= end.seq && timeline.has_targets(*index))
+    };
+    let is_read = action.entries.iter().all(is_read);
+    if !is_read || action.newest(timeline).group().is_some() {
+        return is_read;
+    }
+    // A command of the same process group, an earlier operation of a process, the creation of a file.
+    let begin = action.operations(timeline).map(begin).min();
+    let gap = begin.map_or(i128::MAX, |begin| begin - nanoseconds(end.time));
+    let is_merge = action.newest(timeline).actor.is_logctl();
+    let most = match is_merge || saves_older_file(timeline, action) {
+        true => SAVED,
+        false => JOINED + DISORDER,
+    };
+    // A line whose process is not known yet may join this action, or this action its.
+    let newest = nanoseconds(action.newest(timeline).time);
+    let is_known = begin
+        .is_some_and(|begin| !timeline.has_unattributed(begin - most, newest + RUNNING + most));
+    !is_open && gap >= most && is_known
 }
 
-/// The total change of an action.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Changes {
-    /// Files, links and such that are new.
-    pub files_made: usize,
-    /// Those that are gone.
-    pub files_gone: usize,
-    /// Directories that are new.
-    pub directories_made: usize,
-    /// Those that are gone.
-    pub directories_gone: usize,
-    /// Names that were moved.
-    pub moved: usize,
-    /// Files and directories that are others than before.
-    pub changed: usize,
-    /// The number of reverts in the action.
-    pub reverts: usize,
-    /// If only one object changed: the operation that gives its place.
-    pub only: Option<SingleChange>,
-}
-
-/// Where the only thing is that an action changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SingleChange {
-    /// The operation, as an index into the timeline.
-    pub index: usize,
-    /// Whether the place is the destination of the operation.
-    pub is_to: bool,
-}
-
-/// A name in a directory.
-type DirectoryName = (ObjectId, Vec<u8>);
-
-/// Changes of names: the object bound before the oldest operation, and the one bound after the
-/// newest.
-#[derive(Default)]
-struct NameChanges(BTreeMap<DirectoryName, NameBinding>);
-
-#[derive(Clone, Copy)]
-struct NameBinding {
-    before: Option<ObjectId>,
-    behind: Option<ObjectId>,
-    only: SingleChange,
-}
-
-impl NameChanges {
-    fn note(&mut self, dir: ObjectId, name: Option<&[u8]>, bound: NameBinding) {
-        let Some(name) = name else {
-            return;
-        };
-        let known = self.0.entry((dir, name.to_vec())).or_insert(bound);
-        (known.behind, known.only) = (bound.behind, bound.only);
-    }
-
-    /// Follows an operation; the oldest comes first.
-    fn follow(&mut self, index: usize, entry: &Entry) {
-        let (Some(dir), line) = (entry.object, entry.line()) else {
-            return;
-        };
-        let other = line.parent.unwrap_or(dir);
-        let bound = |before, behind, is_to| NameBinding {
-            before,
-            behind,
-            only: SingleChange { index, is_to },
-        };
-        let (node, over) = (line.node, line.over);
-        match line.op {
-            Op::Create | Op::Mkdir | Op::Mknod | Op::Symlink | Op::Link => {
-                self.note(dir, line.name, bound(None, node, false));
-            }
-            Op::Unlink | Op::Rmdir => self.note(dir, line.name, bound(node, None, false)),
-            Op::Rename => {
-                self.note(dir, line.name, bound(node, None, false));
-                self.note(other, line.to, bound(over, node, true));
-            }
-            Op::Exchange => {
-                self.note(dir, line.name, bound(node, over, false));
-                self.note(other, line.to, bound(over, node, true));
-            }
-            _ => {}
-        }
-    }
-}
-
-impl Changes {
-    /// Sums up the operations of an action.
-    pub fn of(timeline: &Timeline, action: &Action) -> Self {
-        let mut names = NameChanges::default();
-        let mut directories = HashSet::new();
-        let mut made = HashSet::new();
-        let mut changed_objects = BTreeMap::new();
-        let mut changes = Self::default();
-        for index in action.entries.iter().rev() {
-            let entry = &timeline.entries[*index];
-            names.follow(*index, entry);
-            match (entry.op, entry.object) {
-                (Op::Mkdir | Op::Rmdir, _) => directories.extend(entry.line().node),
-                (Op::Create | Op::Mknod | Op::Symlink, _) => made.extend(entry.line().node),
-                (Op::Revert | Op::Redo, _) => changes.reverts += 1,
-                (op, Some(object)) if !is_on_names(op) => {
-                    changed_objects.insert(object, *index);
-                }
-                _ => {}
-            }
-        }
-        // Also those that are gone again, such as the files with which an editor tries a directory.
-        changed_objects.retain(|object, _| !made.contains(object) && !directories.contains(object));
-        changes.count_names(&names, &directories, &mut changed_objects);
-        changes.changed += changed_objects.len();
-        let one = match &changed_objects.values().collect::<Vec<_>>()[..] {
-            [only] => Some(SingleChange {
-                index: **only,
-                is_to: false,
-            }),
-            _ => None,
-        };
-        if changes.total() == 1 {
-            changes.only = changes.only.or(one);
-        } else {
-            changes.only = None;
-        }
-        changes
-    }
-
-    /// Counts names. Changes of objects that are new or gone are not counted on their own.
-    fn count_names(
-        &mut self,
-        names: &NameChanges,
-        directories: &HashSet<ObjectId>,
-        changed_objects: &mut BTreeMap<ObjectId, usize>,
-    ) {
-        let bound = |f: fn(&NameBinding) -> Option<ObjectId>| -> HashSet<ObjectId> {
-            let changed = names.0.values().filter(|b| b.before != b.behind);
-            changed.filter_map(f).collect()
-        };
-        let (before, behind) = (bound(|b| b.before), bound(|b| b.behind));
-        for name in names.0.values() {
-            match (name.before, name.behind) {
-                (before, behind) if before == behind => continue,
-                (Some(_), Some(_)) => self.changed += 1,
-                (None, Some(node)) if before.contains(&node) => self.moved += 1,
-                (Some(node), None) if behind.contains(&node) => continue,
-                (None, Some(node)) if directories.contains(&node) => self.directories_made += 1,
-                (None, Some(_)) => self.files_made += 1,
-                (Some(node), None) if directories.contains(&node) => self.directories_gone += 1,
-                (Some(_), None) => self.files_gone += 1,
-                (None, None) => continue,
-            }
-            self.only = Some(name.only);
-        }
-        changed_objects.retain(|object, _| !before.contains(object) && !behind.contains(object));
-    }
-
-    /// How many things changed.
-    pub fn total(&self) -> usize {
-        self.files_made
-            + self.files_gone
-            + self.directories_made
-            + self.directories_gone
-            + self.moved
-            + self.changed
-            + self.reverts
-    }
+/// Whether the action put a file in another one's place that it did not make, as far as it was read: older
+/// writes to the file may belong to it.
+fn saves_older_file(timeline: &Timeline, action: &Action) -> bool {
+    let made = |node: &ObjectId| {
+        let mut operations = action.operations(timeline);
+        operations.any(|entry| entry.op == Op::Create && entry.brief().node == Some(*node))
+    };
+    let mut operations = action.operations(timeline);
+    operations.any(|entry| {
+        let line = entry.brief();
+        let saved = line.over.and(line.node);
+        entry.op == Op::Rename && saved.is_some_and(|node| !made(&node))
+    })
 }
 
 /// Whether an operation is one on names.

@@ -10,7 +10,10 @@ use clap::CommandFactory;
 use crate::cli::Cli;
 
 /// The commands that may follow a file.
-const OLD_VERBS: [&str; 4] = ["readlog", "revert", "status", "undo"];
+const OLD_VERBS: [&str; 11] = [
+    "blame", "cat", "deleted", "diff", "log", "readlog", "restore", "revert", "status", "undo",
+    "versions",
+];
 
 /// Global options that take the next argument as their value.
 const WITH_VALUE: [&str; 3] = ["--color", "-m", "--mount"];

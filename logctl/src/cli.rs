@@ -5,22 +5,24 @@
 //! `logctl COMMAND …` is the form. `logctl FILE COMMAND …` is rewritten to this form before
 //! parsing, so that a new command has to support one form only.
 
+mod options;
+mod properties;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
-use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
+use crate::commands::complete_values::CompleteValues;
+use crate::commands::completions::Shell;
 use crate::commands::mount_past::MountPast;
-use crate::error::Error;
-use crate::output::Output;
-use crate::process::ProcessSpec;
-use crate::screen::{self, Screen};
+use crate::json;
 use crate::uapi::MAX_COUNT;
 
+pub use options::{DiffOptions, Options, RunOptions, Selection};
+
 /// Shows the history that LoggerFS recorded, and takes operations back.
-#[derive(Debug, Parser)]
+#[derive(Clone, Debug, Parser)]
 #[command(
     name = "logctl",
     version,
@@ -29,12 +31,21 @@ use crate::uapi::MAX_COUNT;
     override_usage = "logctl [OPTIONS] COMMAND …\n       logctl [OPTIONS] FILE COMMAND …",
     after_help = "`logctl FILE readlog`, `logctl FILE revert` and so on mean the same as with the command first.\n\nExit codes: 0 done, 1 failed and nothing changed, 2 usage, 3 done in part, 4 refused: later \
         operations are in the way, or the \
-        content is not what the log says, 10 not on a LoggerFS mount, 11 busy, 130 interrupted."
+        content is not what the log says, 5 refused: a question has no terminal to be asked on, 10 not on \
+        a LoggerFS mount, 11 busy, 125 logctl failed in `run`, 130 interrupted."
 )]
 pub struct Cli {
-    /// Write JSON, one object a line.
-    #[arg(long, global = true)]
-    pub json: bool,
+    /// Write JSON, one object a line. VERSION of the records: 1, the newest.
+    #[arg(
+        long,
+        global = true,
+        value_name = "VERSION",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "1",
+        value_parser = json::version
+    )]
+    pub json: Option<u32>,
 
     /// When to use colour: auto, always or never.
     #[arg(
@@ -47,6 +58,10 @@ pub struct Cli {
     )]
     pub color: Color,
 
+    /// Print long results at once, without `less` or the program that PAGER names.
+    #[arg(long, global = true)]
+    pub no_pager: bool,
+
     /// The mount; otherwise the one that holds the path given, or the current directory.
     #[arg(short, long, global = true, value_name = "MOUNT")]
     pub mount: Option<PathBuf>,
@@ -56,121 +71,8 @@ pub struct Cli {
     pub command: Command,
 }
 
-/// Which operations are meant. Several options narrow the choice.
-#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
-pub struct Selection {
-    /// Those of programs or scripts of this name.
-    #[arg(long, value_name = "COMMAND", help_heading = "Selection")]
-    pub by: Option<String>,
-
-    /// Those of the process with this number; where several had the number, with its start:
-    /// 812@1763639000.25.
-    #[arg(long, value_name = "PID[@START]", help_heading = "Selection")]
-    pub pid: Option<ProcessSpec>,
-
-    /// Those of a process and its descendants.
-    #[arg(long, value_name = "PID[@START]", help_heading = "Selection")]
-    pub tree: Option<ProcessSpec>,
-
-    /// Those of a user.
-    #[arg(long, value_name = "USER", help_heading = "Selection")]
-    pub user: Option<String>,
-
-    /// Those of a session (its leader's process number).
-    #[arg(long, value_name = "SID", help_heading = "Selection")]
-    pub session: Option<u32>,
-
-    /// Those not before a time: 10m, '2h ago', 14:05, 'yesterday 9am', RFC 3339.
-    #[arg(long, value_name = "TIME", help_heading = "Selection")]
-    pub since: Option<String>,
-
-    /// Those not after a time.
-    #[arg(long, value_name = "TIME", help_heading = "Selection")]
-    pub until: Option<String>,
-
-    /// Those on paths that match: `*.rs`, `web/**`.
-    #[arg(long, value_name = "GLOB", help_heading = "Selection")]
-    pub path: Option<String>,
-
-    /// Of these, the newest N actions.
-    #[arg(long, value_name = "N", help_heading = "Selection")]
-    pub last: Option<usize>,
-
-    /// Those between open and close of the file that operation OP was done through.
-    #[arg(long, value_name = "OP", help_heading = "Selection")]
-    pub open: Option<u64>,
-
-    /// Operations instead of actions.
-    #[arg(long)]
-    pub ops: bool,
-}
-
-impl Selection {
-    /// Whether nothing is chosen.
-    pub fn is_empty(&self) -> bool {
-        let any = Self {
-            ops: self.ops,
-            ..Self::default()
-        };
-        *self == any
-    }
-}
-
-/// How something is taken back.
-#[derive(Args, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Options {
-    /// Only print the plan.
-    #[arg(short = 'n', long)]
-    pub dry_run: bool,
-
-    /// Also revert files that were changed outside LoggerFS.
-    #[arg(long)]
-    pub force: bool,
-
-    /// Do not save the replaced content, which a redo would need: for a full disk.
-    #[arg(long)]
-    pub no_redo: bool,
-}
-
-/// Whether the changes of a command are kept. Without an option: ask on a terminal, otherwise keep them.
-#[derive(Args, Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[group(multiple = false)]
-pub struct RunOptions {
-    /// Ask; without a terminal nothing is run.
-    #[arg(long)]
-    pub ask: bool,
-
-    /// Keep them.
-    #[arg(long)]
-    pub keep: bool,
-
-    /// Ask on a terminal, otherwise keep them, as without an option.
-    #[arg(long)]
-    pub auto: bool,
-
-    /// Take them back if the command fails, otherwise keep them.
-    #[arg(long)]
-    pub rollback_on_failure: bool,
-}
-
-/// How differences are shown.
-#[derive(Args, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DiffOptions {
-    /// Only how many lines of each file were added and removed.
-    #[arg(long)]
-    pub stat: bool,
-
-    /// Only the names of the files.
-    #[arg(long)]
-    pub name_only: bool,
-
-    /// End with exit code 1 if there are differences.
-    #[arg(long)]
-    pub exit_code: bool,
-}
-
 /// The commands.
-#[derive(Debug, PartialEq, Eq, Subcommand)]
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum Command {
     /// Show the lines of a file's operations, oldest first.
     Readlog {
@@ -184,12 +86,12 @@ pub enum Command {
 
     /// Show the actions, the newest first. An action is all that one command did at once.
     Log {
-        /// OP, A..B or @~N: actions, as `log` numbers them. Others are files and directories;
-        /// otherwise the whole mount.
+        /// OP, A..B, @~N or RUN: actions, as `log` numbers them, or those of a named run. Others are files and
+        /// directories; otherwise the whole mount.
         #[arg(value_name = "OP|PATH")]
         paths: Vec<PathBuf>,
 
-        /// How many to show.
+        /// How many to show; 0: all. On a terminal 25, otherwise all, without this option.
         #[arg(short = 'n', value_name = "N")]
         limit: Option<usize>,
 
@@ -205,25 +107,73 @@ pub enum Command {
         #[arg(short = 'P', long, conflicts_with = "ops")]
         patch: bool,
 
+        /// Also actions that only wrote locks, swap files of editors, or the index of git.
+        #[arg(long)]
+        all: bool,
+
+        /// With --patch: changed words inside of lines, as `diff --word` shows them.
+        #[arg(long, requires = "patch")]
+        word: bool,
+
         /// Which of them.
+        #[command(flatten)]
+        selection: Selection,
+    },
+
+    /// List the process trees with their changes: each command with all that it started. A tree's name goes
+    /// with --tree. A star marks those of this terminal's session.
+    Who {
+        /// OP, A..B, @~N or RUN: actions. Others are files and directories; otherwise the whole mount.
+        #[arg(value_name = "OP|PATH")]
+        paths: Vec<PathBuf>,
+
+        /// Which operations count.
         #[command(flatten)]
         selection: Selection,
     },
 
     /// Show an action: its command, and each of its operations.
     Show {
-        /// Its number, any of its operations', or @, @-, @~3.
+        /// Its number, any of its operations', @, @-, @~3, or a run's name.
         #[arg(value_name = "OP", default_value = "@")]
         op: String,
 
         /// Also its changes in files, as `diff` shows them.
         #[arg(short, long)]
         diff: bool,
+
+        /// With --diff: changed words inside of lines, as `diff --word` shows them.
+        #[arg(long, requires = "diff")]
+        word: bool,
     },
+
+    /// Give the present place of the history a name, by which all commands know it: as a point (`--to NAME`,
+    /// `--since NAME`), and in ranges (`NAME..`).
+    Mark {
+        /// A letter first, then also digits and - _ . +; at most 64 bytes, no number or time. A name may be given
+        /// again: then the newest one is meant.
+        name: String,
+
+        /// What it is about, in one line.
+        #[arg(short = 'M', long, value_name = "MESSAGE")]
+        message: Option<String>,
+    },
+
+    /// List the marks and the named runs, the newest first.
+    Marks,
 
     /// Run a command, report its changes, and ask whether to keep them. The exit code is the command's, or
     /// 125 if logctl fails.
     Run {
+        /// A name for what the command does with all that it starts: `undo`, `redo`, `revert`, `show`, `log` and
+        /// `diff` know the run by it.
+        #[arg(long, value_name = "NAME")]
+        name: Option<String>,
+
+        /// Report also how many lines of each file were added and removed.
+        #[arg(long)]
+        stat: bool,
+
         /// Whether its changes are kept.
         #[command(flatten)]
         options: RunOptions,
@@ -241,8 +191,8 @@ pub enum Command {
     /// Take chosen operations back, and keep later ones. Of files alone: the newest operations of
     /// each; a second revert goes further back.
     Revert {
-        /// OP, A..B or @~N: operations, as `log` numbers them. Others are files and directories: with a
-        /// selection, only operations there.
+        /// OP, A..B, @~N or RUN: operations, as `log` numbers them, or those of a named run. Others are files and
+        /// directories: with a selection, only operations there.
         #[arg(value_name = "OP|FILE")]
         files: Vec<PathBuf>,
 
@@ -263,18 +213,28 @@ pub enum Command {
         #[arg(long)]
         partial: bool,
 
+        /// As --partial, and take the operations out of text files that were changed later, line by line. Lines
+        /// that a later change overlaps stay (exit 3); with --out they are marked in the copy.
+        #[arg(long, conflicts_with_all = ["partial", "no_redo", "flat"])]
+        merge: bool,
+
         /// Bring removed directories back empty, without the entries that the same process removed
         /// from them before.
         #[arg(long)]
         flat: bool,
+
+        /// Leave the mount as it is, and write copies of the files that would change into this directory, as they
+        /// would be then: each at its path, with its attributes. Nothing there is replaced.
+        #[arg(short, long, value_name = "DIR", conflicts_with_all = ["dry_run", "force", "no_redo", "partial", "flat"])]
+        out: Option<PathBuf>,
     },
 
     /// Take the last action of this terminal's session back: all that one command did at once. Of a file or
     /// directory, the last action on it, by any session: also a save that renamed a new file to the name, or
     /// its deletion. A second undo goes further back.
     Undo {
-        /// OP, A..B or @~N: the actions to take back, as `log` numbers them. Others are files and
-        /// directories: only the operations there.
+        /// OP, A..B, @~N or RUN: the actions to take back, as `log` numbers them, or a named run as a whole. Others
+        /// are files and directories: only the operations there.
         #[arg(value_name = "OP|FILE")]
         files: Vec<PathBuf>,
 
@@ -289,13 +249,24 @@ pub enum Command {
         /// The newest actions of all sessions.
         #[arg(long, conflicts_with = "files")]
         any: bool,
+
+        /// Leave out operations that conflict with later ones, and take them out of text files line by line. Lines
+        /// that a later change overlaps stay (exit 3); with --out they are marked in the copy. Such an undo is
+        /// an operation like any other, as a revert is.
+        #[arg(long, conflicts_with = "no_redo")]
+        merge: bool,
+
+        /// Leave the mount as it is, and write copies of the files that would change into this directory, as they
+        /// would be then: each at its path, with its attributes. Nothing there is replaced.
+        #[arg(short, long, value_name = "DIR", conflicts_with_all = ["dry_run", "force", "no_redo"])]
+        out: Option<PathBuf>,
     },
 
     /// Do an undone action again.
     Redo {
-        /// How many actions; -3 is the same as 3.
-        #[arg(value_name = "N", default_value_t = 1)]
-        count: usize,
+        /// How many actions; -3 is the same as 3. Or the name of a run that was undone.
+        #[arg(value_name = "N|RUN", default_value = "1")]
+        what: String,
 
         /// How.
         #[command(flatten)]
@@ -304,7 +275,8 @@ pub enum Command {
 
     /// Bring files, directories or the whole mount back to how they were at a point.
     Restore {
-        /// An operation's number, @- or @~3 (so many actions back), or a time: 10m, '2h ago', 14:05.
+        /// An operation's number, @- or @~3 (so many actions back), a time (10m, '2h ago', 14:05), or a mark's
+        /// name.
         #[arg(long, value_name = "POINT")]
         to: String,
 
@@ -331,7 +303,8 @@ pub enum Command {
         /// The file.
         file: PathBuf,
 
-        /// When: an operation's number, @- or @~3 (so many actions back), or a time: 10m, '2h ago', 14:05.
+        /// When: an operation's number, @- or @~3 (so many actions back), a time (10m, '2h ago', 14:05), or a
+        /// mark's name.
         #[arg(long, value_name = "POINT")]
         at: Option<String>,
 
@@ -356,15 +329,16 @@ pub enum Command {
         /// The file.
         file: PathBuf,
 
-        /// When: an operation's number, @- or @~3 (so many actions back), or a time; otherwise now.
+        /// When: an operation's number, @- or @~3 (so many actions back), a time, or a mark's name; otherwise
+        /// now.
         #[arg(long, value_name = "POINT")]
         at: Option<String>,
     },
 
     /// Show the changes of an action in files, or the differences between two points.
     Diff {
-        /// OP or @~N: the changes of that action. A..B: the differences between two points; A.. and a time: up
-        /// to now. Others are files and directories: only there.
+        /// OP, @~N or RUN: the changes of that action or named run. A..B: the differences between two points; A..,
+        /// a time and a mark: up to now. Others are files and directories: only there.
         #[arg(value_name = "POINT|PATH")]
         words: Vec<PathBuf>,
 
@@ -378,10 +352,17 @@ pub enum Command {
         /// Below this directory; otherwise on the whole mount.
         dir: Option<PathBuf>,
 
+        /// Only the names, below the root of the mount, each ended by a NUL byte: for `xargs -0`.
+        #[arg(short = '0', long)]
+        null: bool,
+
         /// How many at most.
         #[arg(short = 'n', value_name = "N")]
         limit: Option<usize>,
     },
+
+    /// Look through actions, their files and the versions of files on the whole screen, and take changes back.
+    Browse,
 
     /// Mount a read-only view of the whole mount as it was, for ls, grep -r, diff -r, cp -a. Until it is
     /// unmounted, a process serves it in the background, and the mount itself is busy.
@@ -392,49 +373,32 @@ pub enum Command {
         /// The file, on a LoggerFS mount.
         file: PathBuf,
     },
-}
 
-impl Command {
-    /// The command's name.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Readlog { .. } => "readlog",
-            Self::Log { .. } => "log",
-            Self::Show { .. } => "show",
-            Self::Run { .. } => "run",
-            Self::Revert { .. } => "revert",
-            Self::Undo { .. } => "undo",
-            Self::Redo { .. } => "redo",
-            Self::Restore { .. } => "restore",
-            Self::Cat { .. } => "cat",
-            Self::Versions { .. } => "versions",
-            Self::Blame { .. } => "blame",
-            Self::Diff { .. } => "diff",
-            Self::Deleted { .. } => "deleted",
-            Self::MountPast(_) => "mount-past",
-            Self::Status { .. } => "status",
-        }
-    }
+    /// Check the module, the mounts, their histories and the installation: a line for each check, with the next
+    /// step. Exit code 1: a check found a problem.
+    Doctor,
 
-    /// The files that the command was given.
-    pub fn files(&self) -> &[PathBuf] {
-        match self {
-            Self::Readlog { file, .. }
-            | Self::Status { file }
-            | Self::Cat { file, .. }
-            | Self::Versions { file, .. }
-            | Self::Blame { file, .. } => core::slice::from_ref(file),
-            Self::Deleted { dir, .. } => dir.as_slice(),
-            // The first word may be a point.
-            Self::Diff { words, .. } => match words.first() {
-                Some(first) if !first.exists() => &words[1..],
-                _ => words,
-            },
-            Self::Revert { files, .. } | Self::Undo { files, .. } => files,
-            Self::Log { paths, .. } | Self::Restore { paths, .. } => paths,
-            Self::Show { .. } | Self::Redo { .. } | Self::Run { .. } | Self::MountPast(_) => &[],
-        }
-    }
+    /// Show the settings in effect: options of the mounts and variables of the environment, and how to change
+    /// each.
+    Config {
+        /// Only this one, by its name.
+        name: Option<String>,
+    },
+
+    /// Print the script by which a shell completes command lines, with operations, points and names of deleted
+    /// files. For bash: `source <(logctl completions bash)`.
+    Completions {
+        /// The shell: bash, zsh or fish.
+        #[arg(value_enum, hide_possible_values = true)]
+        shell: Shell,
+    },
+
+    /// Print the description of what --json writes, as a JSON Schema.
+    Schema,
+
+    /// Print the values that the scripts of `completions` ask for.
+    #[command(hide = true)]
+    CompleteValues(CompleteValues),
 }
 
 /// When to use colour.
@@ -484,7 +448,7 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Cli, clap::Error> {
 }
 
 /// The value of `--color`, found without parsing the rest.
-fn wanted_color(arguments: &[OsString]) -> Option<Color> {
+pub fn wanted_color(arguments: &[OsString]) -> Option<Color> {
     let mut words = arguments.iter().skip(1).filter_map(|word| word.to_str());
     while let Some(word) = words.next() {
         match word {
@@ -498,36 +462,4 @@ fn wanted_color(arguments: &[OsString]) -> Option<Color> {
         }
     }
     None
-}
-
-/// The error for a word that is no command. clap's would propose the most similar one, also one that changes
-/// data.
-fn no_such_command(error: &clap::Error) -> Option<Error> {
-    match (error.kind(), error.get(ContextKind::InvalidSubcommand)) {
-        (ErrorKind::InvalidSubcommand, Some(ContextValue::String(name))) => {
-            let name = name.clone();
-            Some(Error::NoSuchCommand { name })
-        }
-        _ => None,
-    }
-}
-
-/// Prints help, the version or a usage error, which may quote `arguments`.
-pub fn answer(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
-    if let Some(error) = no_such_command(error) {
-        let color = wanted_color(arguments).unwrap_or_default().choice();
-        let (mut none, stderr) = (std::io::sink(), std::io::stderr());
-        let mut messages = anstream::AutoStream::new(stderr, color);
-        Output::new(&mut none, &mut messages, false).error(&error);
-        return ExitCode::from(error.exit_code());
-    }
-    let is_plain = |word: &OsString| word.to_str().is_some_and(screen::is_plain);
-    // Nothing is to be done where even this cannot be printed.
-    let _ = if arguments.iter().all(is_plain) || !error.use_stderr() {
-        error.print()
-    } else {
-        let text = error.render().to_string();
-        Screen::new(&mut std::io::stderr()).print(text.as_bytes())
-    };
-    ExitCode::from(if error.use_stderr() { 2 } else { 0 })
 }

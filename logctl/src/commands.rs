@@ -3,12 +3,21 @@
 //! The commands.
 
 mod blame;
+mod browse;
 mod cat;
+pub mod complete_values;
+pub mod completions;
+pub mod config;
 pub mod context;
+mod copies;
 mod deleted;
 mod diff;
+pub mod doctor;
 pub mod log;
+mod mark;
+mod merge;
 pub mod mount_past;
+mod names;
 mod point;
 mod readlog;
 mod redo;
@@ -16,13 +25,18 @@ pub mod report;
 mod restore_out;
 mod revert;
 mod revert_file;
+mod revert_out;
 mod run;
+pub mod schema;
+mod show;
 mod status;
+mod table;
 mod undo;
 mod unified;
 mod versions;
+pub mod view;
+mod who;
 
-use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -31,14 +45,16 @@ use anstream::ColorChoice;
 use jiff::Zoned;
 use rustix::io::Errno;
 
-use crate::cli::{Cli, Command, DiffOptions, RunOptions};
+use crate::cli::{Cli, Command, DiffOptions};
 use crate::describe::Users;
 use crate::error::Error;
 use crate::json;
 use crate::mount::Mount;
 use crate::object::{File, Object};
 use crate::output::Output;
+use crate::pager::{self, Pager, Terminal};
 use crate::session::Session;
+use crate::system::System;
 use crate::uapi::{Revert, Status, VERSION};
 use context::{named_operations, Context};
 use loggerfs_log::types::ObjectId;
@@ -49,28 +65,53 @@ pub fn run(cli: &Cli) -> ExitCode {
     let color = cli.color.choice();
     let stdout = std::io::stdout().lock();
     let is_terminal = stdout.is_terminal();
+    let columns = is_terminal.then(|| columns(&stdout)).flatten();
     let has_color = match color {
         ColorChoice::Auto => anstream::AutoStream::choice(&stdout) != ColorChoice::Never,
         color => color != ColorChoice::Never,
     };
-    let mut results = std::io::BufWriter::new(stdout);
+    let is_paged = is_terminal && cli.json.is_none() && !cli.no_pager && cli.command.is_paged();
+    let screen: Box<dyn Write> = if is_paged {
+        let terminal = Terminal {
+            results: Box::new(stdout),
+            messages: Box::new(std::io::stderr()),
+        };
+        Box::new(Pager::start(pager::named(), terminal))
+    } else {
+        Box::new(stdout)
+    };
+    let mut results = std::io::BufWriter::new(screen);
     let mut messages = anstream::AutoStream::new(std::io::stderr(), color);
-    let mut output = Output::new(&mut results, &mut messages, cli.json);
+    let mut output = Output::new(&mut results, &mut messages, cli.json.is_some());
     (output.is_terminal, output.has_color) = (is_terminal, has_color);
-    if let Command::Run { options, words } = &cli.command {
+    output.columns = columns;
+    if let Command::Run { .. } = &cli.command {
         // Standard output is the command's own; JSON is asked for.
         let mut results = anstream::AutoStream::new(std::io::stderr(), color);
         let mut messages = anstream::AutoStream::new(std::io::stderr(), color);
         let mut apart = Output::new(&mut results, &mut messages, false);
-        let output = if cli.json { &mut output } else { &mut apart };
-        return guard(cli, words, *options, output);
+        let output = match cli.json {
+            Some(_) => &mut output,
+            None => &mut apart,
+        };
+        return guard(cli, output);
     }
     if let Command::MountPast(options) = &cli.command {
         if !options.foreground && !options.detached {
             return start_in_background(cli, options, &mut output);
         }
     }
-    if is_on_mount(&cli.command) {
+    let system = System::at(Path::new("/"));
+    let mount = cli.mount.as_deref();
+    if let Some(result) = off_mount(&cli.command, mount, &system, &mut output) {
+        return ExitCode::from(conclude(&cli.command, &subject(cli), result, &mut output));
+    }
+    if let Command::CompleteValues(_) = &cli.command {
+        // A message would appear amid the line that is typed.
+        let _ = on_mount(cli, &mut output).and_then(|()| output.finish());
+        return ExitCode::SUCCESS;
+    }
+    if is_on_mount(&cli.command) || names_a_run(cli) {
         let result = on_mount(cli, &mut output);
         let path = subject(cli);
         return ExitCode::from(conclude(&cli.command, &path, result, &mut output));
@@ -83,6 +124,32 @@ pub fn run(cli: &Cli) -> ExitCode {
         })
         .collect();
     ExitCode::from(in_all(&codes))
+}
+
+/// The width of a terminal.
+fn columns(terminal: &impl std::os::fd::AsFd) -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(terminal).ok()?;
+    Some(usize::from(size.ws_col)).filter(|columns| *columns != 0)
+}
+
+/// Runs a command that needs no mount. `None`: this one needs one.
+pub fn off_mount(
+    command: &Command,
+    mount: Option<&Path>,
+    system: &System,
+    output: &mut Output<'_>,
+) -> Option<Result<(), Error>> {
+    match command {
+        Command::Completions { shell } => Some(completions::run(*shell, output)),
+        Command::Schema => Some(schema::run(output)),
+        Command::Doctor => Some(doctor::run(system, mount, output)),
+        Command::Config { name } => {
+            let chosen = (mount, name.as_deref());
+            let variable = |name: &str| std::env::var_os(name);
+            Some(config::run(system, chosen, &variable, output))
+        }
+        _ => None,
+    }
 }
 
 /// The path that messages about a command on a whole mount name.
@@ -101,15 +168,26 @@ pub fn is_on_mount(command: &Command) -> bool {
             selection,
             options,
             partial,
+            merge,
+            out,
             ..
         } => {
             let named = |path: &PathBuf| named_operations(path).is_some();
-            let any = !selection.is_empty() || selection.ops || *partial || options.dry_run;
+            let is_plan = options.dry_run || out.is_some();
+            let any = !selection.is_empty() || selection.ops || *partial || *merge || is_plan;
             any || files.is_empty() || files.iter().any(named)
         }
         Command::Readlog { .. } | Command::Status { .. } => false,
         _ => true,
     }
+}
+
+/// Whether a `revert` of files alone has a word that may be the name of a run, and is no file.
+fn names_a_run(cli: &Cli) -> bool {
+    let Command::Revert { files, .. } = &cli.command else {
+        return false;
+    };
+    files.iter().any(|word| names::may_be_name(word))
 }
 
 /// Runs a command on its mount.
@@ -120,14 +198,11 @@ fn on_mount(cli: &Cli, output: &mut Output<'_>) -> Result<(), Error> {
 }
 
 /// Runs another program, and returns the exit code.
-fn guard(cli: &Cli, words: &[OsString], options: RunOptions, output: &mut Output<'_>) -> ExitCode {
-    let result = with_context(cli, |context| run::run(context, words, options, output));
+fn guard(cli: &Cli, output: &mut Output<'_>) -> ExitCode {
+    let result = with_context(cli, |context| run::run(context, &cli.command, output));
     match result.and_then(|code| output.finish().map(|()| code)) {
         Ok(code) => ExitCode::from(code),
-        Err(error) => {
-            conclude(&cli.command, &subject(cli), Err(error), output);
-            ExitCode::from(run::FAILED)
-        }
+        Err(error) => ExitCode::from(conclude(&cli.command, &subject(cli), Err(error), output)),
     }
 }
 
@@ -146,7 +221,13 @@ fn with_context<T>(
 ) -> Result<T, Error> {
     let mount = Mount::holding(&subject(cli))?;
     // Any file of the mount will do, where the root is not readable.
-    let root = File::open_to_look(&mount.root);
+    let root = match &cli.command {
+        // The mark is made in the directory that is open.
+        Command::Mark { .. } | Command::Run { name: Some(_), .. } => {
+            File::open_to_look(&subject(cli))
+        }
+        _ => File::open_to_look(&mount.root),
+    };
     let mut root = root.or_else(|_| File::open_to_look(&subject(cli)))?;
     let identify = |path: &Path| identify(&mount.root.join(path));
     let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
@@ -233,6 +314,7 @@ pub fn execute_on_mount(
     context: &mut Context<'_>,
     output: &mut Output<'_>,
 ) -> Result<(), Error> {
+    let command = &names::resolve(command, context, output)?;
     match command {
         Command::Log {
             paths,
@@ -240,40 +322,51 @@ pub fn execute_on_mount(
             processes,
             stat,
             patch,
+            all,
+            word,
             selection,
         } => {
             let differences = DiffOptions {
                 stat: *stat,
+                word: *word,
                 ..DiffOptions::default()
             };
+            // A terminal shows the newest actions; -n 0 asks for all.
+            let usual = output.is_terminal.then_some(log::SHOWN);
             let detail = log::Detail {
-                limit: *limit,
+                all: *all,
+                limit: limit.or(usual).filter(|limit| *limit != 0),
                 processes: *processes,
                 differences: (*stat || *patch).then_some(differences),
             };
             log::run(context, paths, detail, selection, output)
         }
-        Command::Show { op, diff } => {
-            log::show(context, op, output)?;
-            match diff {
-                true => diff::of_action(context, op, output),
-                false => Ok(()),
-            }
+        Command::Who { paths, selection } => who::run(context, paths, selection, output),
+        Command::Show { op, diff, word } => {
+            let differences = diff.then(|| DiffOptions {
+                word: *word,
+                ..DiffOptions::default()
+            });
+            show::run(context, op, differences, output)
         }
         Command::Undo {
             files,
             options,
             count,
             any,
+            merge,
+            out,
         } => {
             let wanted = undo::Wanted {
                 count: *count,
                 any: *any,
+                merge: *merge,
                 words: files,
+                out: out.as_deref(),
             };
             undo::undo(context, wanted, *options, output)
         }
-        Command::Redo { count, options } => redo::run(context, *count, *options, output),
+        Command::Redo { what, options } => redo::run(context, what, *options, output),
         Command::Revert { .. } => revert_chosen(command, context, output),
         Command::Restore {
             to,
@@ -291,8 +384,16 @@ pub fn execute_on_mount(
         Command::Versions { file, limit } => versions::run(context, file, *limit, output),
         Command::Blame { file, at } => blame::run(context, file, at.as_deref(), output),
         Command::Diff { words, options } => diff::run(context, words, options, output),
-        Command::Deleted { dir, limit } => deleted::run(context, dir.as_deref(), *limit, output),
+        Command::Browse => browse::run(context, output),
+        Command::Mark { name, message } => mark::place(context, (name, message.as_deref()), output),
+        Command::Marks => mark::list(context, output),
+        Command::Deleted { dir, null, limit } => {
+            deleted::run(context, dir.as_deref(), (*limit, *null), output)
+        }
         Command::MountPast(options) => mount_past::run(context, options, output),
+        Command::CompleteValues(options) => complete_values::run(context, options, output),
+        Command::Completions { .. } | Command::Doctor | Command::Config { .. } => Ok(()),
+        Command::Schema => Ok(()),
         Command::Readlog { .. } | Command::Status { .. } | Command::Run { .. } => Ok(()),
     }
 }
@@ -309,7 +410,9 @@ fn revert_chosen(
         count,
         options,
         partial,
+        merge,
         flat,
+        out,
     } = command
     else {
         return Ok(());
@@ -319,7 +422,10 @@ fn revert_chosen(
     };
     let is_named = files.iter().any(|path| named_operations(path).is_some());
     if selection.is_empty() && !is_named {
-        if options.dry_run && !*partial && !files.is_empty() {
+        if let (Some(out), false) = (out, files.is_empty()) {
+            return revert::newest_out(context, files, *count, out, output);
+        }
+        if options.dry_run && !*partial && !*merge && !files.is_empty() {
             return revert::try_newest(context, files, *count, *options, output);
         }
         return Err(usage(
@@ -329,7 +435,15 @@ fn revert_chosen(
     if *flat || *count != 1 {
         return Err(usage("--count and --flat go with files alone"));
     }
-    revert::revert(context, files, selection, (*options, *partial), output)
+    if let Some(out) = out {
+        return revert::revert_out(context, files, selection, (out, *merge), output);
+    }
+    let on_conflict = match (*partial, *merge) {
+        (_, true) => revert::OnConflict::Merge,
+        (true, false) => revert::OnConflict::LeaveOut,
+        (false, false) => revert::OnConflict::Refuse,
+    };
+    revert::revert(context, files, selection, (*options, on_conflict), output)
 }
 
 /// The exit code for all files: the one they share, or that of a job done in part.
@@ -373,6 +487,7 @@ pub fn execute(
         }
         Command::Status { .. } => status::run(object, path, output),
         Command::Log { .. }
+        | Command::Who { .. }
         | Command::Show { .. }
         | Command::Undo { .. }
         | Command::Redo { .. }
@@ -381,8 +496,16 @@ pub fn execute(
         | Command::Versions { .. }
         | Command::Blame { .. }
         | Command::Diff { .. }
+        | Command::Browse
+        | Command::Mark { .. }
+        | Command::Marks
         | Command::Deleted { .. }
         | Command::MountPast(_)
+        | Command::Completions { .. }
+        | Command::Schema
+        | Command::Doctor
+        | Command::Config { .. }
+        | Command::CompleteValues(_)
         | Command::Run { .. } => Ok(()),
     }
 }
@@ -397,14 +520,23 @@ pub fn conclude(
     let Err(error) = result.and_then(|()| output.finish()) else {
         return 0;
     };
+    let exit = match command {
+        Command::Run { .. } => run::exit_code(&error),
+        _ => error.exit_code(),
+    };
     // The conflicts were printed already.
-    if error.exit_code() != 0 && !matches!(error, Error::Conflicts { .. } | Error::Differs) {
+    if error.exit_code() != 0
+        && !matches!(
+            error,
+            Error::Conflicts { .. } | Error::Differs | Error::Unhealthy
+        )
+    {
         output.error(&error);
     }
-    if output.json && !matches!(error, Error::Output(_) | Error::Differs) {
+    if output.json && !matches!(error, Error::Output(_) | Error::Differs | Error::Unhealthy) {
         // The exit code and standard error report the error as well.
-        let _ = output.object(&json::error(command.name(), path, &error));
+        let _ = output.object(&json::error(command.name(), path, &error, exit));
         let _ = output.finish();
     }
-    error.exit_code()
+    exit
 }

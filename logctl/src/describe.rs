@@ -8,7 +8,8 @@ use std::path::Path;
 use jiff::tz::TimeZone;
 use jiff::Timestamp;
 
-use crate::actions::{Action, Changes};
+use crate::actions::Action;
+use crate::changes::Changes;
 use crate::paths::Place;
 use crate::quote::{decoded, quote_bytes, word};
 use crate::screen::width_of;
@@ -16,8 +17,8 @@ use crate::timeline::{Actor, Entry, Timeline};
 use loggerfs_log::line::Op;
 use loggerfs_log::types::Time;
 
-/// How wide a command may be in a table.
-const WIDEST: usize = 40;
+/// How wide a command may be in a table that no terminal shows.
+pub const WIDEST: usize = 40;
 
 /// The names of users.
 #[derive(Debug, Default)]
@@ -62,11 +63,24 @@ pub fn command(actor: &Actor, writes: bool) -> String {
     match &actor.args[..] {
         [] => actor.program(),
         [name, rest @ ..] => {
-            let base = name.rsplit(|byte| *byte == b'/').next().unwrap_or(name);
+            let base = base_name(name);
             let mut words = vec![quote_bytes(base, false)];
             words.extend(rest.iter().map(|arg| quote_bytes(arg, false)));
-            words.join(" ")
+            let text = words.join(" ");
+            match actor.has_cut_arguments() {
+                true => text + "…",
+                false => text,
+            }
         }
+    }
+}
+
+/// The name that a program was called by, without its directory. A title that the program has set, which may have
+/// a slash in its text, is returned whole.
+fn base_name(name: &[u8]) -> &[u8] {
+    match name.iter().rposition(|byte| *byte == b'/') {
+        Some(at) if !name[..at].contains(&b' ') => &name[at + 1..],
+        _ => name,
     }
 }
 
@@ -80,13 +94,18 @@ fn is_shell(actor: &Actor) -> bool {
 
 /// Cuts a text for a table.
 pub fn cut(text: &str) -> String {
-    if width_of(text) <= WIDEST {
+    cut_to(text, WIDEST)
+}
+
+/// Cuts a text to so many columns.
+pub fn cut_to(text: &str, columns: usize) -> String {
+    if width_of(text) <= columns {
         return text.to_owned();
     }
     let mut end = 0;
     for (at, c) in text.char_indices() {
         let next = at + c.len_utf8();
-        if width_of(&text[..next]) >= WIDEST {
+        if width_of(&text[..next]) >= columns {
             break;
         }
         end = next;
@@ -99,7 +118,7 @@ pub fn cut(text: &str) -> String {
 pub fn action_command(timeline: &Timeline, action: &Action) -> String {
     let newest = action.newest(timeline);
     if newest.op == Op::Revert {
-        return "logctl (revert)".into();
+        return revert_command(timeline, action);
     }
     let writes = (action.operations(timeline)).any(|entry| entry.op.changes_content_in_place());
     let actor = action.actor(timeline);
@@ -107,6 +126,19 @@ pub fn action_command(timeline: &Timeline, action: &Action) -> String {
     match &actor.group {
         Some(group) if !is_alone && !group.comm.is_empty() => quote_bytes(&group.comm, false),
         _ => command(actor, writes),
+    }
+}
+
+/// The command that made reverts: of a group, its first line has the arguments.
+fn revert_command(timeline: &Timeline, action: &Action) -> String {
+    let mut actors = action.operations(timeline).map(|entry| &entry.actor);
+    let Some(actor) = actors.find(|actor| !actor.args.is_empty()) else {
+        return "logctl (revert)".into();
+    };
+    let text = command(actor, false);
+    match actor.program() == "logctl" {
+        true => text,
+        false => format!("{text} (revert)"),
     }
 }
 
@@ -173,7 +205,8 @@ pub fn changes(changes: &Changes, only: Option<&Place>) -> String {
         of("-", changes.directories_gone, "dir", "dirs"),
         of("~", changes.changed, "file", "files"),
         of("", changes.moved, "moved", "moved"),
-        of("", changes.reverts, "reverted", "reverted"),
+        // Older lines would give their effect.
+        of("", changes.reverts, "reverted", "reverted").filter(|_| changes.total() == 0),
     ];
     let mut text = parts.into_iter().flatten().collect::<Vec<_>>().join("  ");
     if text.is_empty() {
@@ -264,7 +297,7 @@ pub fn taken_back(changes: &Changes, only: Option<&Place>, would: bool) -> Strin
             verb(changes.moved)
         )
     });
-    let reverts = (changes.reverts != 0)
+    let reverts = (changes.reverts != 0 && changes.total() == 0)
         .then(|| "the operations that it took back are live again".to_owned());
     let parts = [
         pair(changes.files_gone, changes.directories_gone, "back"),

@@ -9,7 +9,12 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 
 use crate::quote::{quoted, word};
+use crate::system::System;
 use crate::uapi::Reason;
+use crate::versions::{advice, is_on_own_mount};
+
+/// What fails where no mark can be made.
+pub const MARKING: &str = "make a mark in";
 
 /// Why a command failed.
 #[derive(Debug)]
@@ -56,6 +61,18 @@ pub enum Error {
         /// Why.
         message: String,
     },
+    /// A question has to be answered, and there is no terminal to ask on.
+    NeedsAnswer {
+        /// The explanation.
+        message: String,
+    },
+    /// A command could not be started.
+    NotStarted {
+        /// Its name.
+        name: String,
+        /// Why.
+        error: io::Error,
+    },
     /// Nothing was found to be done.
     Nothing {
         /// The explanation.
@@ -94,6 +111,18 @@ pub enum Error {
         /// The first difference.
         message: String,
     },
+    /// Not all copies were made, or not with all attributes.
+    NotCopied {
+        /// How many.
+        message: String,
+    },
+    /// The content of a file after a revert is no past content.
+    Mixed {
+        /// The file.
+        path: PathBuf,
+        /// A later operation on it that would stay.
+        later: u64,
+    },
     /// The request was refused because of conflicts, which were printed.
     Conflicts {
         /// The mount.
@@ -103,6 +132,8 @@ pub enum Error {
     },
     /// There are differences, which were printed, and `--exit-code` was given.
     Differs,
+    /// A check found a problem, which was printed.
+    Unhealthy,
     /// Results could not be written.
     Output(io::Error),
 }
@@ -123,6 +154,8 @@ impl Error {
     pub fn from_errno(path: &Path, doing: &'static str, errno: Errno) -> Self {
         let path = path.to_owned();
         match errno {
+            // An older module does not know a newer request.
+            Errno::NOTTY if is_on_own_mount(&path) => Self::Version { path },
             Errno::NOTTY | Errno::NOSYS => Self::NotLoggerFs { path },
             Errno::INVAL => Self::Version { path },
             _ => Self::System { path, doing, errno },
@@ -166,11 +199,19 @@ impl Error {
             // The reader of the results closed the pipe.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
             Self::Usage { .. } | Self::Several { .. } | Self::NoSuchCommand { .. } => 2,
-            Self::NotAsWanted { .. } => 3,
+            Self::NotAsWanted { .. } | Self::NotCopied { .. } => 3,
+            Self::Mixed { .. } => 4,
+            Self::NeedsAnswer { .. } => 5,
+            // As a shell has it.
+            Self::NotStarted { error, .. } => match error.kind() {
+                io::ErrorKind::NotFound => 127,
+                io::ErrorKind::PermissionDenied => 126,
+                _ => 125,
+            },
             Self::Conflicts { code, .. } => *code,
             Self::Version { .. } | Self::Nothing { .. } | Self::NoSuchName { .. } => 1,
             Self::NotOfSession { .. } | Self::Mount { .. } => 1,
-            Self::Differs | Self::Output(_) => 1,
+            Self::Differs | Self::Unhealthy | Self::Output(_) => 1,
         }
     }
 
@@ -187,9 +228,14 @@ impl Error {
             Self::NoSuchName { .. } => "NoSuchName",
             Self::Several { .. } => "Several",
             Self::NotAsWanted { .. } => "NotAsWanted",
+            Self::NeedsAnswer { .. } => "NeedsAnswer",
+            Self::NotStarted { .. } => "NotStarted",
+            Self::NotCopied { .. } => "NotCopied",
+            Self::Mixed { .. } => "Mixed",
             Self::Mount { .. } => "Mount",
             Self::Conflicts { .. } => "Conflicts",
             Self::Differs => "Differs",
+            Self::Unhealthy => "Unhealthy",
             Self::Output(_) => "Output",
         }
     }
@@ -200,6 +246,7 @@ impl Error {
             // That is the number of a process.
             Self::Refused(refusal) if refusal.reason == Reason::Busy => None,
             Self::Refused(refusal) | Self::OldContent(refusal) => refusal.op,
+            Self::Mixed { later, .. } => Some(*later),
             _ => None,
         }
     }
@@ -218,7 +265,11 @@ impl Error {
                 ..
             } => Some("unmount it, and mount it anew without `-o ro`.".into()),
             Self::Open { .. } | Self::Output(_) | Self::Differs | Self::Conflicts { .. } => None,
-            Self::NoSuchCommand { .. } => None,
+            Self::Unhealthy => None,
+            Self::NoSuchCommand { .. } | Self::NotStarted { .. } => None,
+            Self::NeedsAnswer { .. } => {
+                Some("`--keep` and `--rollback-on-failure` decide without a question.".into())
+            }
             Self::Usage { .. } => Some("`logctl COMMAND --help` lists the arguments.".into()),
             Self::Nothing { .. } | Self::NoSuchName { .. } => {
                 Some("`logctl log` lists the actions.".into())
@@ -231,21 +282,26 @@ impl Error {
                 "`logctl undo` takes the restore back; `logctl log` lists the actions."
                     .into(),
             ),
+            Self::NotCopied { .. } => Some("the lines above name them.".into()),
+            Self::Mixed { later, .. } => Some(format!(
+                "choose op {later}, too, or do it: `logctl undo` takes that back."
+            )),
             Self::NotLoggerFs { path } => Some(format!(
                 "use the path below the mount, not the one in the source directory; `findmnt -T {}` \
                  shows the mount of the path.",
                 word(path)
             )),
-            Self::Version { .. } => Some(
-                "logctl and the loaded module are of different versions; `modinfo loggerfs` shows \
-                 the installed one. Install them together, then mount anew."
-                    .into(),
-            ),
+            Self::Version { .. } => Some(advice(&System::at(Path::new("/")))),
             Self::OldContent(refusal) => Some(format!(
                 "`logctl versions {}` lists the versions.",
                 word(&refusal.path)
             )),
             Self::Refused(refusal) => Some(refusal.hint()),
+            Self::System {
+                doing: MARKING,
+                errno: Errno::ACCESS | Errno::PERM,
+                ..
+            } => Some("a mark is made in a directory that you own or may write to.".into()),
             Self::System { errno, .. } => match *errno {
                 Errno::BUSY | Errno::TXTBSY | Errno::AGAIN => {
                     Some("the file is in use; try again when it is not.".into())
@@ -289,7 +345,18 @@ impl fmt::Display for Error {
                 let (path, errno) = (quoted(path), describe(*errno));
                 write!(f, "cannot {doing} {path}: {errno}; nothing was changed")
             }
+            Self::NotStarted { name, error } => write!(f, "{name} was not started: {error}"),
+            Self::Mixed { path, later } => {
+                let path = quoted(path);
+                write!(
+                    f,
+                    "{path} was changed later by op {later}, which stays: its content after that can only be \
+                     made on the mount; nothing was written"
+                )
+            }
             Self::Usage { message }
+            | Self::NeedsAnswer { message }
+            | Self::NotCopied { message }
             | Self::NoSuchName { message }
             | Self::NotAsWanted { message } => f.write_str(message),
             Self::Nothing { message } => write!(f, "{message}; nothing was changed"),
@@ -305,6 +372,7 @@ impl fmt::Display for Error {
                 write!(f, "operations are in the way on {}", quoted(path))
             }
             Self::Differs => f.write_str("there are differences"),
+            Self::Unhealthy => f.write_str("there are problems"),
             Self::Output(error) => write!(f, "cannot write the results: {error}"),
         }
     }

@@ -8,8 +8,9 @@ use rustix::io::Errno;
 use rustix::ioctl::{ioctl, Opcode, Updater};
 
 use crate::uapi::{
-    Conflict, Operation, ReadHistory, ReadLog, ReadPast, Revert, RevertGroup, Status, IOC_READLOG,
-    IOC_READ_HISTORY, IOC_READ_PAST, IOC_REVERT_GROUP, IOC_REVERT_SOME, IOC_STATUS,
+    Conflict, Operation, PlaceMark, ReadHistory, ReadLog, ReadPast, Revert, RevertGroup, Status,
+    IOC_MARK, IOC_READLOG, IOC_READ_HISTORY, IOC_READ_PAST, IOC_REVERT_GROUP, IOC_REVERT_SOME,
+    IOC_STATUS,
 };
 
 /// Takes operations back. The reply is in `request`, also where the call fails.
@@ -123,6 +124,31 @@ pub fn read_past(
         ioctl(
             fd,
             Updater::<{ IOC_READ_PAST as Opcode }, ReadPast>::new(request),
+        )
+    }
+}
+
+/// Gives the present place of the history a name. The reply is in `request`.
+pub fn place_mark(
+    fd: BorrowedFd<'_>,
+    request: &mut PlaceMark,
+    name: &[u8],
+    message: &[u8],
+) -> Result<(), Errno> {
+    // CAST: An address fits into 64 bits on every architecture.
+    request.name = name.as_ptr().expose_provenance() as u64;
+    request.name_length = u32::try_from(name.len()).unwrap_or(u32::MAX);
+    request.message = message.as_ptr().expose_provenance() as u64;
+    request.message_length = u32::try_from(message.len()).unwrap_or(u32::MAX);
+    // CAST: `Opcode` has at least 32 bits.
+    // SAFETY:
+    // * This command reads and writes one `PlaceMark`.
+    // * Beside it, it reads `name_length` bytes at `name` and `message_length` bytes at `message`, which are
+    //   borrowed until it returns.
+    unsafe {
+        ioctl(
+            fd,
+            Updater::<{ IOC_MARK as Opcode }, PlaceMark>::new(request),
         )
     }
 }

@@ -8,35 +8,65 @@ use std::path::{Path, PathBuf};
 use jiff::{Timestamp, Zoned};
 use serde_json::{json, Map, Value};
 
-use crate::actions::{Action, Changes};
+use crate::actions::Action;
+use crate::changes::{Changes, ObjectChange};
 use crate::commands::context::Context;
-use crate::commands::log::View;
 use crate::commands::report::Report;
-use crate::describe::action_command;
+use crate::commands::view::View;
+use crate::describe::{action_command, command};
 use crate::error::Error;
+use crate::process::name;
 use crate::quote::{base64, decoded};
 use crate::time::rfc3339;
 use crate::timeline::Entry;
-use crate::uapi::{Conflict, Reason, Status};
+use crate::uapi::Status;
 use loggerfs_log::line::{Line, Mode, Undo};
 use loggerfs_log::types::Time;
 
 /// The version of all objects.
 const VERSION: u32 = 1;
 
+/// The versions of records that can be asked for.
+const VERSIONS: [u32; 1] = [VERSION];
+
+/// The version that `--json=VERSION` asks for.
+pub fn version(text: &str) -> Result<u32, String> {
+    let known = |version: &u32| VERSIONS.contains(version);
+    let known_ones = || VERSIONS.map(|version| version.to_string()).join(", ");
+    text.parse().ok().filter(known).ok_or_else(|| {
+        format!(
+            "logctl {} knows these versions of the records: {}",
+            env!("CARGO_PKG_VERSION"),
+            known_ones()
+        )
+    })
+}
+
 /// A JSON object under construction; unknown values are left out.
 pub struct JsonObject(Map<String, Value>);
 
 impl JsonObject {
-    /// Begins an object of a type, about a path.
-    pub fn new(kind: &str, path: &Path) -> Self {
+    /// Begins an object of a type that is about no path.
+    pub fn without_path(kind: &str) -> Self {
         let mut object = Self(Map::new());
         object.put("v", VERSION).put("type", kind);
-        object.put("path", path.to_string_lossy());
-        if path.to_str().is_none() {
-            object.put("path_b64", base64(path.as_os_str().as_bytes()));
-        }
         object
+    }
+
+    /// Begins an object of a type, about a path.
+    pub fn new(kind: &str, path: &Path) -> Self {
+        let mut object = Self::without_path(kind);
+        object.put_bytes("path", path.as_os_str().as_bytes());
+        object
+    }
+
+    /// Adds text, also encoded where it is no UTF-8.
+    pub fn put_bytes(&mut self, key: &str, bytes: &[u8]) -> &mut Self {
+        self.put(key, String::from_utf8_lossy(bytes));
+        match std::str::from_utf8(bytes) {
+            Ok(_) => self,
+            Err(_) => self.put(&format!("{key}_b64"), base64(bytes)),
+        }
     }
 
     /// Adds a value.
@@ -66,11 +96,18 @@ fn text(value: &[u8]) -> String {
 
 /// One operation.
 pub fn op(path: &Path, line: &Line<'_>) -> Value {
-    let mut object = JsonObject::new("op", path);
+    op_at(Some(path), line)
+}
+
+/// One operation; `None`: it is not known where.
+fn op_at(path: Option<&Path>, line: &Line<'_>) -> Value {
+    let mut object = match path {
+        Some(path) => JsonObject::new("op", path),
+        None => JsonObject::without_path("op"),
+    };
     let command = Some(line.command).filter(|command| *command != b"-");
     let args = line.args.map(|args| {
         let args = text(args);
-        let args = args.strip_suffix('\0').unwrap_or(&args);
         args.split('\0').map(Value::from).collect::<Vec<_>>()
     });
     let undo = line.undo.map(|undo| match undo {
@@ -92,7 +129,9 @@ pub fn op(path: &Path, line: &Line<'_>) -> Value {
         .put_known("comm", line.comm.map(text))
         .put_known("args", args)
         .put_known("pid", line.pid.map(|process| process.pid))
+        .put_known("process", line.pid.map(name))
         .put_known("ppid", line.ppid)
+        .put_known("pgid", line.pgid.map(|group| group.pgid))
         .put_known("sid", line.sid)
         .put_known("uid", line.uid)
         .put_known("open", line.open)
@@ -106,6 +145,16 @@ pub fn op(path: &Path, line: &Line<'_>) -> Value {
         .put_known("name", line.name.map(text))
         .put_known("to", line.to.map(text));
     object.into_value()
+}
+
+/// One operation, with the line itself.
+pub fn logged_op(path: &Path, line: &Line<'_>, text: &[u8]) -> Value {
+    let mut value = op(path, line);
+    if let Value::Object(map) = &mut value {
+        let text = String::from_utf8_lossy(text);
+        map.insert("line".into(), text.trim_end().into());
+    }
+    value
 }
 
 /// A line that this version of logctl cannot parse, unchanged.
@@ -153,16 +202,27 @@ pub fn status(path: &Path, status: &Status) -> Value {
     object.into_value()
 }
 
-/// An error.
-pub fn error(command: &str, path: &Path, error: &Error) -> Value {
+/// An error, and the exit code of the command.
+pub fn error(command: &str, path: &Path, error: &Error, exit: u8) -> Value {
     let mut object = JsonObject::new("error", path);
     object
         .put("command", command)
-        .put("exit", error.exit_code())
+        .put("exit", exit)
         .put("reason", error.reason())
         .put_known("op", error.op())
         .put("message", error.to_string())
         .put_known("hint", error.hint());
+    object.into_value()
+}
+
+/// A command line that has no valid meaning.
+pub fn usage(command: Option<&str>, message: &str, exit: u8) -> Value {
+    let mut object = JsonObject::without_path("error");
+    object
+        .put_known("command", command)
+        .put("exit", exit)
+        .put("reason", "Usage")
+        .put("message", message);
     object.into_value()
 }
 
@@ -221,17 +281,46 @@ fn described(kind: &str, view: &View, action: &Action, context: &Context<'_>) ->
         .put("time", zoned(newest.time, &context.now))
         .put("first_time", zoned(oldest.time, &context.now))
         .put("title", action_command(&view.timeline, action))
+        .put_known("run", view.run(action))
         .put("processes", action.processes(&view.timeline))
         .put("command", text(&actor.command))
         .put_known("args", args)
         .put_known("pid", actor.process.map(|process| process.pid))
+        .put_known("process", actor.process.map(name))
         .put_known("ppid", actor.ppid)
         .put_known("pgid", actor.group.as_ref().map(|group| group.pgid))
         .put_known("sid", actor.sid)
         .put_known("uid", actor.uid)
         .put_known("user", actor.uid.map(|uid| context.users.name(uid)));
     object.put("changes", changes_value(&changes));
+    object.put("files", files_value(view, &changes, context));
     object.into_value()
+}
+
+/// The objects that changed, each with the sign that the log has for it.
+pub fn files_value(view: &View, changes: &Changes, context: &Context<'_>) -> Vec<Value> {
+    let file = |change: &ObjectChange| {
+        let place = view.place(change.at.index);
+        let (path, to) = match (change.sign, change.at.is_to) {
+            ('>', _) if change.at.is_back => (place.to, place.path),
+            ('>', _) => (place.path, place.to),
+            (_, true) => (place.to, None),
+            (_, false) => (place.path, None),
+        };
+        let mut file = JsonObject(Map::new());
+        let mut put = |key: &str, path: Option<PathBuf>| {
+            if let Some(path) = path {
+                let path = context.root.join(path);
+                file.put_bytes(key, path.as_os_str().as_bytes());
+            }
+        };
+        put("path", path);
+        put("to", to);
+        file.put("change", change.sign.to_string())
+            .put("directory", change.is_directory);
+        file.into_value()
+    };
+    changes.each.iter().map(file).collect()
 }
 
 /// The numbers of changes.
@@ -257,10 +346,27 @@ pub fn made_by(kind: &str, path: &Path, entry: &Entry, context: &Context<'_>) ->
         .put("time", zoned(entry.time, &context.now))
         .put("command", text(&actor.command))
         .put_known("args", args)
+        .put("title", command(actor, false))
         .put_known("pid", actor.process.map(|process| process.pid))
+        .put_known("process", actor.process.map(name))
         .put_known("uid", actor.uid)
         .put_known("user", actor.uid.map(|uid| context.users.name(uid)));
     object
+}
+
+/// Who did an operation.
+pub fn actor(entry: &Entry, context: &Context<'_>) -> Value {
+    let actor = &entry.actor;
+    let mut object = JsonObject(Map::new());
+    object
+        .put("op", entry.seq)
+        .put("title", command(actor, false))
+        .put("command", text(&actor.command))
+        .put_known("pid", actor.process.map(|process| process.pid))
+        .put_known("process", actor.process.map(name))
+        .put_known("uid", actor.uid)
+        .put_known("user", actor.uid.map(|uid| context.users.name(uid)));
+    object.into_value()
 }
 
 /// An operation of an action, with its place and its actor.
@@ -269,10 +375,8 @@ pub fn operation(view: &View, index: usize, context: &Context<'_>) -> Value {
     let place = view.place(index);
     let mut line = entry.line();
     (line.offset, line.length) = (entry.offset, entry.length);
-    let path = place
-        .path
-        .map_or_else(PathBuf::new, |path| context.root.join(path));
-    let mut value = op(&path, &line);
+    let path = place.path.map(|path| context.root.join(path));
+    let mut value = op_at(path.as_deref(), &line);
     if let Value::Object(map) = &mut value {
         let mut put = |key: &str, value: Option<Value>| {
             if let Some(value) = value {
@@ -282,6 +386,10 @@ pub fn operation(view: &View, index: usize, context: &Context<'_>) -> Value {
         let actor = &entry.actor;
         put("time", Some(zoned(entry.time, &context.now).into()));
         put("pid", actor.process.map(|process| process.pid.into()));
+        put("process", actor.process.map(|process| name(process).into()));
+        let group = actor.group.as_ref();
+        put("pgid", group.map(|group| group.pgid.into()));
+        put("user", actor.uid.map(|uid| context.users.name(uid).into()));
         put("ppid", actor.ppid.map(Value::from));
         put("sid", actor.sid.map(Value::from));
         put("uid", actor.uid.map(Value::from));
@@ -290,7 +398,11 @@ pub fn operation(view: &View, index: usize, context: &Context<'_>) -> Value {
             (!actor.args.is_empty()).then(|| strings(&actor.args).into()),
         );
         let to = place.to.map(|to| context.root.join(to));
+        let is_text = |to: &PathBuf| to.to_str().is_some();
+        let encoded = to.as_ref().filter(|to| !is_text(to));
+        let encoded = encoded.map(|to| base64(to.as_os_str().as_bytes()).into());
         put("to_path", to.map(|to| to.to_string_lossy().into()));
+        put("to_path_b64", encoded);
         let object = entry
             .object
             .map(|id| format!("{}.{}", id.inode, id.generation));
@@ -305,7 +417,7 @@ fn strings(args: &[Vec<u8>]) -> Vec<Value> {
 }
 
 /// RFC 3339 with the offset of a zone, and nanoseconds.
-fn zoned(time: Time, now: &Zoned) -> String {
+pub fn zoned(time: Time, now: &Zoned) -> String {
     let stamp = Timestamp::new(time.sec, 0);
     match stamp.map(|stamp| stamp.to_zoned(now.time_zone().clone())) {
         Ok(local) => {
@@ -330,44 +442,24 @@ pub fn summary(report: &Report<'_>, context: &Context<'_>) -> Value {
         .put("left_out", report.left_out.len())
         .put("unnamed", reply.left_out)
         .put("staying", report.answer.staying.len())
+        .put("force", report.options.force)
         .put_known("op", Some(reply.seq).filter(|seq| *seq != 0));
     object.into_value()
 }
 
-/// The key for the number of a conflict: that of an operation, or of a process.
-fn blocker_key(reason: Option<Reason>) -> &'static str {
-    match reason {
-        Some(Reason::Busy) => "blocking_pid",
-        _ => "blocking_op",
-    }
+/// Why something is not as was asked, in words, beside the results.
+pub fn remark(reason: &str, path: &Path, message: &str) -> JsonObject {
+    let mut object = JsonObject::new("note", path);
+    object.put("reason", reason).put("message", message);
+    object
 }
 
-/// An operation that stays live, and the reason.
-pub fn note(command: &str, root: &Path, note: &Conflict) -> Value {
-    let reason = Reason::from_code(note.reason);
-    let mut object = JsonObject::new("note", root);
+/// The oldest operation of a history from which older ones were dropped.
+pub fn history(root: &Path, oldest: (u64, Time), context: &Context<'_>) -> Value {
+    let mut object = JsonObject::new("history", root);
     object
-        .put("command", command)
-        .put("reason", reason.map_or("Unknown", Reason::as_str))
-        .put("op", note.seq)
-        .put_known(
-            blocker_key(reason),
-            Some(note.blocker).filter(|seq| *seq != 0),
-        );
-    object.into_value()
-}
-
-/// The conflict of an operation.
-pub fn conflict(command: &str, root: &Path, conflict: &Conflict) -> Value {
-    let reason = Reason::from_code(conflict.reason);
-    let mut object = JsonObject::new("error", root);
-    object
-        .put("command", command)
-        .put("reason", reason.map_or("Unknown", Reason::as_str))
-        .put("op", conflict.seq)
-        .put_known(
-            blocker_key(reason),
-            Some(conflict.blocker).filter(|seq| *seq != 0),
-        );
+        .put("first_op", oldest.0)
+        .put("first_time", zoned(oldest.1, &context.now))
+        .put("is_trimmed", true);
     object.into_value()
 }

@@ -4,12 +4,12 @@
 
 use std::process::ExitCode;
 
-use logctl::{arguments, cli, commands};
+use logctl::{arguments, cli, commands, usage};
 
 fn main() -> ExitCode {
     let words = arguments::normalize(std::env::args_os());
     match cli::parse(words.clone()) {
         Ok(cli) => commands::run(&cli),
-        Err(error) => cli::answer(&error, &words),
+        Err(error) => usage::answer(&error, &words),
     }
 }

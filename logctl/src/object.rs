@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use crate::error::Error;
 use crate::ioctl;
 use crate::uapi::{
-    Conflict, Operation, ReadHistory, ReadLog, ReadPast, Revert, RevertGroup, Status,
+    Conflict, Operation, PlaceMark, ReadHistory, ReadLog, ReadPast, Revert, RevertGroup, Status,
 };
 
 /// The requests on the history of a file. Tests implement this trait in place of the kernel.
@@ -44,6 +44,14 @@ pub trait Object {
         request: &mut ReadPast,
         output: Option<BorrowedFd<'_>>,
         attributes: &mut [u8],
+    ) -> Result<(), Errno>;
+
+    /// Gives the present place of the history a name. The object is a directory. The reply is in `request`.
+    fn place_mark(
+        &mut self,
+        request: &mut PlaceMark,
+        name: &[u8],
+        message: &[u8],
     ) -> Result<(), Errno>;
 }
 
@@ -127,5 +135,14 @@ impl Object for File {
         attributes: &mut [u8],
     ) -> Result<(), Errno> {
         ioctl::read_past(self.0.as_fd(), request, output, attributes)
+    }
+
+    fn place_mark(
+        &mut self,
+        request: &mut PlaceMark,
+        name: &[u8],
+        message: &[u8],
+    ) -> Result<(), Errno> {
+        ioctl::place_mark(self.0.as_fd(), request, name, message)
     }
 }

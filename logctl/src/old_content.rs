@@ -212,9 +212,14 @@ impl TemporaryDir {
         let on_disk = self.0.as_ref().map(|dir| openat(dir, ".", flags, mode));
         match on_disk {
             Some(Ok(file)) => Ok(file.into()),
-            _ => Ok(rustix::fs::memfd_create("logctl", MemfdFlags::CLOEXEC)?.into()),
+            _ => in_memory(),
         }
     }
+}
+
+/// An empty file in memory.
+pub fn in_memory() -> io::Result<File> {
+    Ok(rustix::fs::memfd_create("logctl", MemfdFlags::CLOEXEC)?.into())
 }
 
 fn open_directory(path: &Path) -> Option<OwnedFd> {

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The words that name operations: a number, so many actions back, or a range of these.
+//! The words that name operations: a number, so many actions back, a range of these, or a run.
 
 use std::fmt;
 
 use crate::actions::{visible, Action};
+use crate::marks::NamedMark;
+use crate::process::{ProcessSpec, ProcessTree, Processes};
 use crate::timeline::Timeline;
 
 /// A word for one operation.
@@ -47,6 +49,22 @@ pub enum OperationSpec {
     One(OperationName),
     /// The actions from one to another; `None`: to the end of the history on that side.
     Range(Option<OperationName>, Option<OperationName>),
+    /// What was done in the run that a mark names.
+    Run {
+        /// The number of the mark's line.
+        mark: u64,
+        /// The name.
+        name: String,
+    },
+}
+
+/// How the words of a command line that name a run are written after the name was looked up. No name of a mark
+/// and no other word has this form.
+const RUN: &str = "@run";
+
+/// The word for the run that a mark names.
+pub fn run_word(mark: u64, name: &str) -> String {
+    format!("{RUN}{mark}:{name}")
 }
 
 /// Why a word names no operations.
@@ -62,6 +80,10 @@ impl OperationSpec {
     /// Reads an operation's name, or a range: `1842..1850`, `@~3..@-`, `1842..`, `..@-`. `None`: the word has
     /// another form.
     pub fn parse(word: &str) -> Option<Self> {
+        if let Some((mark, name)) = word.strip_prefix(RUN).and_then(|run| run.split_once(':')) {
+            let (mark, name) = (mark.parse().ok()?, name.to_owned());
+            return Some(Self::Run { mark, name });
+        }
         let Some((first, last)) = word.split_once("..") else {
             return OperationName::parse(word).map(Self::One);
         };
@@ -84,6 +106,7 @@ impl OperationSpec {
         is_raw: bool,
     ) -> Result<Vec<usize>, NamingError> {
         let found = match *self {
+            Self::Run { mark, ref name } => return live_of_run(timeline, live, (mark, name)),
             Self::One(OperationName::Back(back)) => nth(timeline, live, back)?.entries,
             Self::One(OperationName::Number(seq)) if is_raw => within(timeline, live, (seq, seq)),
             Self::One(OperationName::Number(seq)) => action_of(timeline, actions, seq).to_vec(),
@@ -98,7 +121,7 @@ impl OperationSpec {
         match (found.is_empty(), self) {
             (false, _) => Ok(found),
             (true, Self::One(_)) => Err(NamingError::Nothing(format!("no live operation {self}"))),
-            (true, Self::Range(..)) => {
+            (true, Self::Range(..) | Self::Run { .. }) => {
                 Err(NamingError::Nothing(format!("no live operation in {self}")))
             }
         }
@@ -137,10 +160,58 @@ impl fmt::Display for OperationSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (first, last) = match self {
             Self::One(name) => return name.fmt(f),
+            Self::Run { name, .. } => return f.write_str(name),
             Self::Range(first, last) => (first, last),
         };
         let text = |name: &Option<OperationName>| name.map_or_else(String::new, |n| n.to_string());
         write!(f, "{}..{}", text(first), text(last))
+    }
+}
+
+/// The operations of a run, the newest first, live or not: those of all processes that the process of the mark
+/// started since then, but not its own, which may have taken them back.
+pub fn of_run(timeline: &Timeline, mark: u64) -> Vec<usize> {
+    let entry = timeline.find(mark).map(|index| &timeline.entries[index]);
+    let process = entry
+        .and_then(NamedMark::of_entry)
+        .and_then(|mark| mark.actor.process);
+    let Some(process) = process else {
+        return Vec::new();
+    };
+    let processes = Processes::of(timeline);
+    let number = ProcessSpec {
+        pid: process.pid,
+        start: Some(process.start),
+    };
+    let roots = processes.roots(number).into_iter();
+    let trees: Vec<ProcessTree> = roots
+        .map(|root| ProcessTree::of(&processes, root))
+        .collect();
+    let newer = (timeline.entries.iter().enumerate()).take_while(|(_, entry)| entry.seq > mark);
+    let its = newer.filter(|(_, entry)| {
+        let is_its = |own| own != process && trees.iter().any(|tree| tree.has(own));
+        !entry.op.is_bookkeeping() && entry.actor.process.is_some_and(is_its)
+    });
+    its.map(|(index, _)| index).collect()
+}
+
+/// The operations of a run, if any is live. Those that are not may become so, if a revert among them is taken
+/// back.
+fn live_of_run(
+    timeline: &Timeline,
+    live: &[usize],
+    (mark, name): (u64, &str),
+) -> Result<Vec<usize>, NamingError> {
+    let found = of_run(timeline, mark);
+    let is_live = |index: &usize| live.binary_search(index).is_ok();
+    match (found.is_empty(), found.iter().any(is_live)) {
+        (_, true) => Ok(found),
+        (true, _) => Err(NamingError::Nothing(format!(
+            "no operation of the run '{name}' is in the log"
+        ))),
+        (false, _) => Err(NamingError::Nothing(format!(
+            "nothing of the run '{name}' is live: it was taken back"
+        ))),
     }
 }
 

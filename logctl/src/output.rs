@@ -4,6 +4,8 @@
 
 use std::fmt::Display;
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use anstyle::{AnsiColor, Style};
 use serde::Serialize;
@@ -24,6 +26,8 @@ pub struct Output<'w> {
     pub is_terminal: bool,
     /// Whether results have colours.
     pub has_color: bool,
+    /// The width of the terminal that results go to.
+    pub columns: Option<usize>,
 }
 
 const ERROR: Style = AnsiColor::Red.on_default().bold();
@@ -38,6 +42,7 @@ impl<'w> Output<'w> {
             json,
             is_terminal: false,
             has_color: false,
+            columns: None,
         }
     }
 }
@@ -54,6 +59,11 @@ impl Output<'_> {
             true => self.raw(bytes),
             false => self.results.exact(bytes).map_err(Error::Output),
         }
+    }
+
+    /// Writes a name as a program reads it: unchanged, and ended by a NUL byte.
+    pub fn name(&mut self, name: &Path) -> Result<(), Error> {
+        self.content(&[name.as_os_str().as_bytes(), b"\0"].concat())
     }
 
     /// Writes a result in a style.

@@ -45,6 +45,17 @@ impl<'t> PastTree<'t> {
         identify: Identify<'t>,
     ) -> Self {
         let then = timeline.live_before(cut.saturating_add(1));
+        Self::of_live(timeline, (then, cut), tree, identify)
+    }
+
+    /// The tree in which these operations are live, the newest first. The line numbered `cut` is older than all
+    /// that are not live in it and are now.
+    pub fn of_live(
+        timeline: &'t Timeline,
+        (then, cut): (Vec<usize>, u64),
+        tree: &'t dyn Tree,
+        identify: Identify<'t>,
+    ) -> Self {
         let root = tree.root();
         let bound = names_at(timeline, &then).names.into_iter();
         let names = bound.map(|((dir, name), node)| {
@@ -158,7 +169,7 @@ pub fn names_at(timeline: &Timeline, then: &[usize]) -> PastNames {
     let mut bound = PastNames::default();
     // The newest one of those that were live then.
     for index in then {
-        let line = timeline.entries[*index].line();
+        let line = timeline.entries[*index].brief();
         let Some(dir) = line.obj else { continue };
         let other = line.parent.unwrap_or(dir);
         let (first, second) = match line.op {
@@ -174,7 +185,7 @@ pub fn names_at(timeline: &Timeline, then: &[usize]) -> PastNames {
     // Of a name that no operation live then is about, the first line records the state that it found: a newer
     // line, or an older one that was reverted by then.
     for entry in timeline.entries.iter().rev() {
-        for (dir, name, node) in found_by(&entry.line()) {
+        for (dir, name, node) in found_by(&entry.brief()) {
             bound.note(dir, Some(name), node);
         }
     }
@@ -184,7 +195,7 @@ pub fn names_at(timeline: &Timeline, then: &[usize]) -> PastNames {
         .iter()
         .filter(|entry| is_on_names(entry.op));
     let nodes = lines
-        .map(|entry| entry.line())
+        .map(|entry| entry.brief())
         .flat_map(|line| [line.node, line.over]);
     bound.known = nodes.flatten().collect();
     bound

@@ -76,6 +76,38 @@ const DEEPEST: usize = 4096;
 impl Paths {
     /// The places of all operations of `live`, newest first: in the same order.
     pub fn places(timeline: &Timeline, live: &[usize], tree: &dyn Tree) -> Vec<Place> {
+        Self::places_if(timeline, live, &|_| true, tree)
+    }
+
+    /// As [`Self::places`], where only the operations of `is_shown` need theirs: files of others that no line
+    /// names are not searched in the tree, which may be large.
+    pub fn places_if(
+        timeline: &Timeline,
+        live: &[usize],
+        is_shown: &dyn Fn(usize) -> bool,
+        tree: &dyn Tree,
+    ) -> Vec<Place> {
+        let mut paths = Self::last_names(timeline, live, is_shown, tree);
+        let places = live.iter().map(|index| {
+            let line = timeline.entries[*index].brief();
+            let place = paths.place(&line);
+            paths.go_back(&line);
+            place
+        });
+        places.collect()
+    }
+
+    /// The names that objects have now, or had last; `live` lists the live operations, the newest first.
+    pub fn now(timeline: &Timeline, live: &[usize], tree: &dyn Tree) -> Self {
+        Self::last_names(timeline, live, &|_| true, tree)
+    }
+
+    fn last_names(
+        timeline: &Timeline,
+        live: &[usize],
+        is_shown: &dyn Fn(usize) -> bool,
+        tree: &dyn Tree,
+    ) -> Self {
         let mut paths = Self {
             names: HashMap::new(),
             last: HashMap::new(),
@@ -83,21 +115,15 @@ impl Paths {
             root: tree.root(),
         };
         for index in live {
-            paths.note_last(&timeline.entries[*index].line());
+            paths.note_last(&timeline.entries[*index].brief());
         }
         // Undone operations name objects, too.
         for entry in &timeline.entries {
-            paths.note_last(&entry.line());
+            paths.note_last(&entry.brief());
         }
         paths.names.clone_from(&paths.last);
-        paths.look_up_unnamed(timeline, tree);
-        let places = live.iter().map(|index| {
-            let line = timeline.entries[*index].line();
-            let place = paths.place(&line);
-            paths.go_back(&line);
-            place
-        });
-        places.collect()
+        paths.look_up_unnamed(timeline, is_shown, tree);
+        paths
     }
 
     /// The names that objects had right after the line numbered `cut`; `then` lists the operations that were
@@ -110,15 +136,15 @@ impl Paths {
             root: tree.root(),
         };
         for index in then {
-            paths.note_last(&timeline.entries[*index].line());
+            paths.note_last(&timeline.entries[*index].brief());
         }
         // The first name in a newer line gives the place at that time.
         let since = timeline.entries.partition_point(|entry| entry.seq > cut);
         for entry in timeline.entries[..since].iter().rev() {
-            paths.note_first(&entry.line());
+            paths.note_first(&entry.brief());
         }
         paths.names.clone_from(&paths.last);
-        paths.look_up_unnamed(timeline, tree);
+        paths.look_up_unnamed(timeline, &|_| true, tree);
         paths
     }
 
@@ -173,11 +199,20 @@ impl Paths {
         }
     }
 
-    /// Looks the objects up that no line names.
-    fn look_up_unnamed(&mut self, timeline: &Timeline, tree: &dyn Tree) {
+    /// Looks the objects up that no line names: directories, and those of the operations that are shown.
+    fn look_up_unnamed(
+        &mut self,
+        timeline: &Timeline,
+        is_shown: &dyn Fn(usize) -> bool,
+        tree: &dyn Tree,
+    ) {
         let mut wanted = HashSet::new();
-        for entry in &timeline.entries {
-            let line = entry.line();
+        for (index, entry) in timeline.entries.iter().enumerate() {
+            // A name leads to its directory.
+            if !crate::actions::is_on_names(entry.op) && !is_shown(index) {
+                continue;
+            }
+            let line = entry.brief();
             wanted.extend([line.obj, line.parent].into_iter().flatten());
         }
         let unnamed = |id: &ObjectId| id.inode != self.root && !self.last.contains_key(id);

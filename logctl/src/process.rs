@@ -146,7 +146,8 @@ impl Processes {
         Self { by_pid }
     }
 
-    fn all(&self) -> impl Iterator<Item = &KnownProcess> {
+    /// All, in no order.
+    pub fn all(&self) -> impl Iterator<Item = &KnownProcess> {
         self.by_pid.values().flatten()
     }
 
@@ -154,6 +155,24 @@ impl Processes {
     pub fn get(&self, process: Process) -> Option<&KnownProcess> {
         let mut known = self.by_pid.get(&process.pid)?.iter();
         known.find(|known| known.process == process)
+    }
+
+    /// A process and its ancestors, the parent next, as far as lines record them, without the machine's first
+    /// process.
+    pub fn chain(&self, process: Process) -> Vec<Process> {
+        let mut chain = vec![process];
+        let mut at = self.get(process);
+        while let Some(known) = at {
+            if let Some(ancestors) = &known.ancestors {
+                chain.extend(ancestors.iter().filter(|above| above.pid > 1));
+                break;
+            }
+            at = self.parent(known);
+            // Parents start first, so this ends; but a forged history may say otherwise.
+            at = at.filter(|parent| !chain.contains(&parent.process));
+            chain.extend(at.map(|parent| parent.process));
+        }
+        chain
     }
 
     /// Those that a number may mean, the oldest first.

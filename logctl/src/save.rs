@@ -41,7 +41,7 @@ impl<'t> SaveUnits<'t> {
         for index in live.iter().rev().copied() {
             let entry = &timeline.entries[index];
             if is_on_names(entry.op) {
-                let line = entry.line();
+                let line = entry.brief();
                 let exchanged = line.over.filter(|_| line.op == Op::Exchange);
                 for node in [line.node, exchanged].into_iter().flatten() {
                     units.names.entry(node).or_default().push(index);
@@ -120,7 +120,7 @@ impl<'t> SaveUnits<'t> {
         let mut linked: HashMap<ObjectId, usize> = HashMap::new();
         for index in live.iter().rev().copied() {
             let entry = &self.timeline.entries[index];
-            let line = entry.line();
+            let line = entry.brief();
             let gone = match line.op {
                 Op::Link => {
                     linked.extend(line.node.map(|node| (node, index)));
@@ -168,6 +168,11 @@ impl<'t> SaveUnits<'t> {
         at
     }
 
+    /// The save that an operation is a part of; `None`: it is tied to no other.
+    pub fn save_of(&self, index: usize) -> Option<usize> {
+        self.parents.contains_key(&index).then(|| self.root(index))
+    }
+
     /// Whether two operations are parts of one save.
     pub fn are_one(&self, one: usize, other: usize) -> bool {
         one == other || (self.parents.contains_key(&one) && self.root(one) == self.root(other))
@@ -182,7 +187,7 @@ impl<'t> SaveUnits<'t> {
             if !replaces(entry) || !self.parents.contains_key(index) {
                 continue;
             }
-            let Some(node) = entry.line().node else {
+            let Some(node) = entry.brief().node else {
                 continue;
             };
             let later = self.content.get(&node).into_iter().flatten().rev();
@@ -205,7 +210,7 @@ pub fn displaced(timeline: &Timeline, reverts: &[usize], chosen: &HashSet<usize>
     for revert in reverts {
         let seq = timeline.entries[*revert].seq;
         for index in timeline.reverted_operations(*revert) {
-            let line = timeline.entries[index].line();
+            let line = timeline.entries[index].brief();
             let object = match line.op {
                 Op::Unlink => line.node,
                 Op::Rename => line.over,
@@ -233,7 +238,7 @@ pub fn displaced(timeline: &Timeline, reverts: &[usize], chosen: &HashSet<usize>
 
 /// Whether an operation puts an object in another one's place.
 fn replaces(entry: &Entry) -> bool {
-    matches!(entry.op, Op::Rename | Op::Exchange) && entry.line().over.is_some()
+    matches!(entry.op, Op::Rename | Op::Exchange) && entry.brief().over.is_some()
 }
 
 fn conflict(seq: u64, blocker: u64) -> Conflict {

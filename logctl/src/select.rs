@@ -11,6 +11,7 @@ use crate::actions::{actions, nanoseconds, visible, Action};
 use crate::operation_spec::{action_of, NamingError, OperationSpec};
 use crate::paths::{Paths, Place, Tree};
 use crate::process::{KnownProcess, ProcessSpec, ProcessTree, Processes, TreeRoot};
+use crate::process_trees::{ProcessTrees, TreeSpec};
 use crate::quote::decoded;
 use crate::timeline::{Actor, Entry, Timeline};
 use loggerfs_log::line::Process;
@@ -28,7 +29,7 @@ pub struct Filter {
     /// By this process.
     pub pid: Option<ProcessSpec>,
     /// By this process or a descendant.
-    pub tree: Option<ProcessSpec>,
+    pub tree: Option<TreeSpec>,
     /// Where a number means several processes, all of them are meant: nothing is changed.
     pub is_looking: bool,
     /// Of this session.
@@ -115,6 +116,16 @@ impl Filter {
     pub fn is_empty(&self) -> bool {
         let places = &self.places;
         self.is_anything() && places.is_empty()
+    }
+
+    /// Whether the meaning depends on all lines: numbers may be old ones, and processes and names are compared
+    /// with all.
+    pub fn needs_all(&self) -> bool {
+        !self.ops.is_empty()
+            || self.pid.is_some()
+            || self.tree.is_some()
+            || self.open.is_some()
+            || self.last.is_some()
     }
 
     /// Whether the oldest lines may be meant.
@@ -220,7 +231,15 @@ impl Filter {
             acting.extend(timeline.entries[*index].actor.process);
         }
         let mut meaning: Option<ProcessSet> = None;
-        let numbers = [(self.pid, false), (self.tree, true)];
+        let of_tree = match self.tree {
+            Some(TreeSpec::Process(number)) => Some(number),
+            Some(TreeSpec::OfOperation(seq)) => {
+                meaning = Some(ProcessSet::of_operation(&processes, timeline, seq)?);
+                None
+            }
+            None => None,
+        };
+        let numbers = [(self.pid, false), (of_tree, true)];
         for (number, is_tree) in numbers {
             let Some(number) = number else { continue };
             let own = ProcessSet::of(&processes, number, is_tree, &acting, self.is_looking)?;
@@ -375,6 +394,30 @@ impl ProcessSet {
             meaning.processes.extend(family.members());
         }
         Ok(meaning)
+    }
+
+    /// The processes of the tree that an operation belongs to.
+    fn of_operation(
+        processes: &Processes,
+        timeline: &Timeline,
+        seq: u64,
+    ) -> Result<Self, SelectionError> {
+        let nothing = |message: String| SelectionError::Nothing(message);
+        let index = timeline.find(seq);
+        let index =
+            index.ok_or_else(|| nothing(format!("there is no operation {seq} any more")))?;
+        let process = timeline.entries[index].actor.process;
+        let process = process
+            .ok_or_else(|| nothing(format!("operation {seq} does not record its process")))?;
+        let root = ProcessTrees::of(processes).tree_root(process);
+        let family = ProcessTree::of(processes, root);
+        let uncertain = family.uncertain.iter();
+        Ok(Self {
+            uncertain: uncertain
+                .filter_map(|process| processes.get(*process).cloned())
+                .collect(),
+            processes: family.members().collect(),
+        })
     }
 
     fn has(&self, process: Process) -> bool {

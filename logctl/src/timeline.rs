@@ -8,153 +8,19 @@ use std::rc::Rc;
 use rustix::io::Errno;
 
 use crate::actions::nanoseconds;
+pub use crate::entry::{Actor, Entry, Group};
 use crate::object::Object;
-use crate::quote::{decoded, program, quote_bytes};
 use crate::save::bindings;
 use crate::uapi::{HistoryLine, ReadHistory, VERSION};
-use loggerfs_log::line::{Line, Mode, Op, Process};
+use loggerfs_log::line::{Line, Op};
 use loggerfs_log::plan::{is_on_names, Disposition, OnExternal, PlanError, Store, Walk, WalkStep};
 use loggerfs_log::types::{ObjectId, Pos, Time};
 
-/// How much is asked for at once: a usual segment.
-const ROOM: usize = 4 << 20;
+/// How much of the log is asked for at once, at most: a usual segment.
+const MOST: usize = 4 << 20;
 
-/// The actor of an operation, as far as lines record one.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Actor {
-    /// The process.
-    pub process: Option<Process>,
-    /// Its parent.
-    pub ppid: Option<u32>,
-    /// Its session.
-    pub sid: Option<u32>,
-    /// Its process group; `None`: the line is of a module that did not record groups.
-    pub group: Option<Group>,
-    /// Its ancestors, the parent first, on the first line of the process in a segment.
-    pub ancestors: Vec<Process>,
-    /// Its user.
-    pub uid: Option<u32>,
-    /// The number of its exec calls.
-    pub exec: Option<u64>,
-    /// The path of its executable, in the form of lines.
-    pub command: Vec<u8>,
-    /// Its short name.
-    pub comm: Vec<u8>,
-    /// Its arguments.
-    pub args: Vec<Vec<u8>>,
-}
-
-/// A process group: in an interactive shell, one command line.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Group {
-    /// Its number, which is that of its leader.
-    pub pgid: u32,
-    /// The leader; `None`: it had ended.
-    pub leader: Option<Process>,
-    /// The short name of the leader, if that is another process; or empty.
-    pub comm: Vec<u8>,
-}
-
-impl Actor {
-    /// The actor that a line itself records.
-    fn of(line: &Line<'_>) -> Self {
-        let args = line.args.map(decoded).unwrap_or_default();
-        let args = args.strip_suffix(b"\0").unwrap_or(&args);
-        let args: Vec<Vec<u8>> = match args {
-            [] => Vec::new(),
-            args => args.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect(),
-        };
-        Self {
-            process: line.pid,
-            ppid: line.ppid,
-            sid: line.sid,
-            group: line.pgid.map(|group| Group {
-                pgid: group.pgid,
-                leader: group.leader(line.pid),
-                comm: line.pgcomm.map(decoded).unwrap_or_default(),
-            }),
-            ancestors: (line.ancestors.iter())
-                .flat_map(|ancestors| ancestors.processes())
-                .collect(),
-            uid: line.uid,
-            exec: line.exec,
-            command: line.command.to_vec(),
-            comm: line.comm.map(decoded).unwrap_or_default(),
-            args,
-        }
-    }
-
-    /// Whether the actor leads a session, as an interactive shell does.
-    pub fn leads(&self) -> bool {
-        let pid = self.process.map(|process| process.pid);
-        pid.is_some() && pid == self.sid
-    }
-
-    /// Whether the line has all ancestors: none but the machine's first process, or a list of them.
-    pub fn records_ancestors(&self) -> bool {
-        let is_top = self.ppid.is_some_and(|ppid| ppid <= 1);
-        self.group.is_some() && (is_top || !self.ancestors.is_empty())
-    }
-
-    /// Whether the actor leads its process group.
-    pub fn leads_group(&self) -> bool {
-        let leader = self.group.as_ref().and_then(|group| group.leader);
-        leader.is_some() && leader == self.process
-    }
-
-    /// The name of its program; empty if not known.
-    pub fn program(&self) -> String {
-        match program(&self.command) {
-            Some(program) => program,
-            None => quote_bytes(&self.comm, false),
-        }
-    }
-}
-
-/// A line of the history.
-#[derive(Clone, Debug)]
-pub struct Entry {
-    /// The position in the log.
-    pub at: Pos,
-    /// Its number.
-    pub seq: u64,
-    /// The time of the line.
-    pub time: Time,
-    /// The operation.
-    pub op: Op,
-    /// The object of the operation.
-    pub object: Option<ObjectId>,
-    /// The number of the open file's first line.
-    pub open: Option<u64>,
-    /// The start of the range, with corrections applied.
-    pub offset: u64,
-    /// The length of the range, with corrections applied.
-    pub length: u64,
-    /// The actor.
-    pub actor: Rc<Actor>,
-    text: Box<[u8]>,
-}
-
-impl Entry {
-    /// All fields of the line, without corrections.
-    pub fn line(&self) -> Line<'_> {
-        // `take_in()` has parsed the line.
-        Line::parse(&self.text, None).expect("a line stays what it was")
-    }
-
-    /// The group of reverts that the entry belongs to, if the entry is a revert.
-    pub fn group(&self) -> Option<u64> {
-        match self.op {
-            Op::Revert | Op::Redo => Some(self.line().group.unwrap_or(self.seq)),
-            _ => None,
-        }
-    }
-
-    /// Whether the entry is an undo or a redo, which an undo does not take back.
-    pub fn is_walk(&self) -> bool {
-        matches!(self.op, Op::Revert | Op::Redo) && self.line().mode != Some(Mode::Pick)
-    }
-}
+/// How much of it is asked for first: more than a screen of actions.
+const LEAST: usize = 32 << 10;
 
 /// The lines that were read, the newest first.
 #[derive(Clone, Default)]
@@ -169,8 +35,16 @@ pub struct Timeline {
     unnamed: HashMap<ObjectId, bool>,
     /// Objects that have lines of their own here.
     objects: HashSet<ObjectId>,
-    /// The segment to be read next; `None`: from the newest one on.
-    next: Option<u64>,
+    /// The segment to be read next, and the offset where its part ends that was not read; 0: none of it was.
+    /// `None`: from the newest segment on.
+    next: Option<(u64, u64)>,
+    /// How many bytes were read.
+    read: usize,
+    /// Whether all is read in any case: it is asked for in large parts.
+    is_eager: bool,
+    /// Lines of the segment that is being read whose actor is on an older line of their open file: the index,
+    /// and the number of that file's first line.
+    unattributed: Vec<(usize, u64)>,
     is_whole: bool,
     /// Whether older lines were dropped to free space.
     is_trimmed: bool,
@@ -189,7 +63,10 @@ impl Timeline {
 
     /// All that there is.
     pub fn whole(object: &mut dyn Object) -> Result<Self, Errno> {
-        let mut timeline = Self::default();
+        let mut timeline = Self {
+            is_eager: true,
+            ..Self::default()
+        };
         while timeline.extend(object)? {}
         Ok(timeline)
     }
@@ -204,75 +81,156 @@ impl Timeline {
         self.entries.last().filter(|_| self.is_trimmed)
     }
 
-    /// Reads the next older segment. False: there is none.
+    /// Reads about as much again as was read so far.
+    pub fn extend_further(&mut self, object: &mut dyn Object) -> Result<(), Errno> {
+        let goal = self.read.saturating_mul(2);
+        while self.extend(object)? && self.read < goal {}
+        Ok(())
+    }
+
+    /// Reads the next older lines: of the newest segment about a screen first, then more at once, at most a
+    /// segment. False: there are none.
     pub fn extend(&mut self, object: &mut dyn Object) -> Result<bool, Errno> {
         if self.is_whole {
             return Ok(false);
         }
-        let first = self.next.unwrap_or(0);
+        let (segment, end) = self.next.unwrap_or((0, 0));
         let mut request = ReadHistory {
             version: VERSION,
-            segment: first,
+            flags: ReadHistory::BACKWARD,
+            segment,
+            offset: end,
             ..ReadHistory::default()
         };
         let mut lines = Vec::new();
-        match fetch(object, &mut request, &mut lines) {
-            Err(Errno::NODATA) if first != 0 => (self.is_whole, self.is_trimmed) = (true, true),
+        match self.fetch_older(object, &mut request, &mut lines) {
+            Err(Errno::NODATA) if segment != 0 => (self.is_whole, self.is_trimmed) = (true, true),
             fetched => fetched?,
         }
         if request.previous >= request.segment && !self.is_whole {
             return Err(Errno::PROTO);
         }
         self.take_in(request.segment, lines);
-        self.next = Some(request.previous);
+        if request.offset != 0 {
+            self.next = Some((request.segment, request.offset));
+            return Ok(true);
+        }
+        self.unattributed.clear();
+        self.next = Some((request.previous, 0));
         self.is_whole |= request.previous == 0;
         self.is_trimmed |= request.previous == 0 && request.segment > 1;
         Ok(true)
     }
 
-    /// Takes the lines of the next older segment in, each with its offset, the oldest first.
+    /// Fetches the lines before the request's offset. The kernel decides which ones a user may read by all older
+    /// lines of the segment, so it is asked for a user's lines as few times as possible.
+    fn fetch_older(
+        &mut self,
+        object: &mut dyn Object,
+        request: &mut ReadHistory,
+        lines: &mut Vec<(u64, Box<[u8]>)>,
+    ) -> Result<(), Errno> {
+        let wanted = match self.is_eager || self.is_partial {
+            true => MOST,
+            false => self.read.clamp(LEAST, MOST),
+        };
+        let mut buffer = vec![0; 2 * wanted];
+        let (segment, end) = (request.segment, request.offset);
+        match object.read_history(request, &mut buffer) {
+            // An older module reads whole segments only.
+            Err(Errno::INVAL) if end == 0 => {
+                request.flags = 0;
+                fetch(object, request, &mut buffer, lines)?;
+                request.offset = 0;
+            }
+            answer => {
+                answer?;
+                take_apart(request, &buffer, lines)?;
+                // An answer that leads nowhere would be asked for again and again.
+                let is_stuck = end != 0 && (request.offset >= end || request.segment != segment);
+                if is_stuck || request.offset == ReadHistory::END {
+                    return Err(Errno::PROTO);
+                }
+            }
+        }
+        let read: usize = lines.iter().map(|(_, text)| text.len()).sum();
+        self.read = self.read.saturating_add(read.max(1));
+        Ok(())
+    }
+
+    /// Takes older lines of a segment in, each with its offset, the oldest first.
     pub fn take_in(&mut self, segment: u64, lines: Vec<(u64, Box<[u8]>)>) {
         let mut actors: HashMap<u64, Rc<Actor>> = HashMap::new();
+        let mut strangers: HashMap<u64, Rc<Actor>> = HashMap::new();
+        let mut known = KnownActors::default();
         let mut unnamed: HashMap<ObjectId, bool> = HashMap::new();
-        let mut entries: Vec<Entry> = Vec::with_capacity(lines.len());
-        for (offset, text) in lines {
+        let mut entries: Vec<Option<(Entry, bool)>> = Vec::with_capacity(lines.len());
+        for (offset, text) in &lines {
             // A line of a newer module is not interpreted; the chain of its object ends there.
-            let Ok(line) = Line::parse(&text, None) else {
+            let Ok(line) = Line::parse(text, None) else {
+                entries.push(None);
                 continue;
             };
             if let (Some(object), Some(_)) = (line.obj, line.fh) {
                 unnamed.insert(object, line.unnamed);
             }
             let opener = line.open.unwrap_or(line.seq);
-            let told = (line.open.is_some() && line.pid.is_none())
-                .then(|| actors.get(&opener).cloned())
-                .flatten();
-            let actor = told.unwrap_or_else(|| Rc::new(Actor::of(&line)));
-            if line.open.is_some() {
+            let inherits = line.open.is_some() && line.pid.is_none();
+            let told = actors.get(&opener).filter(|_| inherits).cloned();
+            let is_attributed = told.is_some() || !inherits;
+            let actor = match told {
+                Some(actor) => actor,
+                None if inherits => (strangers.entry(opener))
+                    .or_insert_with(|| known.of(&line))
+                    .clone(),
+                None => known.of(&line),
+            };
+            if line.open.is_some() && is_attributed {
                 actors.insert(opener, actor.clone());
             }
-            let entry = Entry {
-                at: Pos { segment, offset },
-                seq: line.seq,
-                time: line.time,
-                op: line.op,
-                object: line.obj,
-                open: line.open,
-                offset: line.offset,
-                length: line.length,
-                actor,
-                text: Box::default(),
+            let at = Pos {
+                segment,
+                offset: *offset,
             };
-            entries.push(Entry { text, ..entry });
+            let entry = Entry::of(&line, at, text, actor);
+            entries.push(Some((entry, is_attributed)));
         }
+        drop(known);
+        self.attribute(&actors);
         for (object, is_unnamed) in unnamed {
             self.unnamed.entry(object).or_insert(is_unnamed);
         }
-        for mut entry in entries.into_iter().rev() {
+        for (entry, (_, text)) in entries.into_iter().zip(lines).rev() {
+            let Some((mut entry, is_attributed)) = entry else {
+                continue;
+            };
+            entry.keep(text);
             self.objects.extend(entry.object);
+            if let Some(opener) = entry.open.filter(|_| !is_attributed) {
+                self.unattributed.push((self.entries.len(), opener));
+            }
             self.correct(&mut entry);
             self.entries.push(entry);
         }
+    }
+
+    /// Gives newer lines of open files the actors that older lines of the same segment record.
+    fn attribute(&mut self, actors: &HashMap<u64, Rc<Actor>>) {
+        let entries = &mut self.entries;
+        self.unattributed.retain(|(index, opener)| {
+            let actor = actors.get(opener);
+            if let Some(actor) = actor {
+                entries[*index].actor = actor.clone();
+            }
+            actor.is_none()
+        });
+    }
+
+    /// Whether the actor of a line between two times, in nanoseconds, is on a line that was not read.
+    pub fn has_unattributed(&self, from: i128, to: i128) -> bool {
+        let times = self.unattributed.iter();
+        let mut times = times.map(|(index, _)| nanoseconds(self.entries[*index].time));
+        times.any(|time| (from..=to).contains(&time))
     }
 
     /// Applies corrections of newer lines to an entry, or records the correction that the entry
@@ -281,7 +239,10 @@ impl Timeline {
         if let Some((offset, length)) = self.amended.remove(&entry.seq) {
             (entry.offset, entry.length) = (offset, length);
         }
-        if let (Op::Amend | Op::Cancel, Some(of)) = (entry.op, entry.line().of) {
+        if !matches!(entry.op, Op::Amend | Op::Cancel) {
+            return;
+        }
+        if let Some(of) = entry.line().of {
             if entry.op == Op::Cancel {
                 self.cancelled.insert(of);
             } else {
@@ -300,7 +261,7 @@ impl Timeline {
     /// or owns its object. Operations of others on other names of a directory do not, also in a directory
     /// that the user owns. Without `me` every operation does.
     pub fn concerns(&self, entry: &Entry, me: Option<u32>) -> bool {
-        let line = entry.line();
+        let line = entry.brief();
         if me.is_none() || entry.actor.uid == me || !is_on_names(&line) {
             return true;
         }
@@ -328,11 +289,20 @@ impl Timeline {
     }
 
     fn live_from(&self, from: usize, goes: &dyn Fn(usize) -> bool) -> Vec<usize> {
+        self.live_of(from..self.entries.len(), goes)
+    }
+
+    /// As [`Self::live`], of the entries with these indices, which ascend.
+    pub fn live_of(
+        &self,
+        indices: impl IntoIterator<Item = usize>,
+        goes: &dyn Fn(usize) -> bool,
+    ) -> Vec<usize> {
         let mut found = LiveEntries {
             goes,
             live: Vec::new(),
         };
-        self.walk(from..self.entries.len(), &mut found);
+        self.walk(indices, &mut found);
         found.live
     }
 
@@ -355,7 +325,7 @@ impl Timeline {
                 // Jumped over by an undo.
                 continue;
             }
-            let step = walk.step(&mut entry.line(), reverted, visitor.disposition(index));
+            let step = walk.step(&mut entry.brief(), reverted, visitor.disposition(index));
             visitor.found(index, step);
         }
     }
@@ -378,51 +348,71 @@ impl Timeline {
 
     /// The names that an entry's operation binds (true) or frees.
     pub fn bindings(&self, index: usize) -> impl Iterator<Item = ((ObjectId, &[u8]), bool)> {
-        let line = self.entries[index].line();
+        let line = self.entries[index].brief();
         bindings(&line).collect::<Vec<_>>().into_iter()
     }
 
     /// The operations that a revert itself took back, the newest first.
     pub fn reverted_operations(&self, revert: usize) -> Vec<usize> {
+        self.listed_operations(revert).unwrap_or_else(|| {
+            let object = self.entries[revert].object;
+            let older = revert + 1..self.entries.len();
+            let own: Vec<usize> = older
+                .filter(|index| self.entries[*index].object == object)
+                .collect();
+            self.walked_operations(revert, &own)
+        })
+    }
+
+    /// Those that lines of the revert list; `None`: they list none, but the end of a walk.
+    pub fn listed_operations(&self, revert: usize) -> Option<Vec<usize>> {
         let revert = &self.entries[revert];
-        let line = revert.line();
-        if let Some(ranges) = self.targets(revert) {
-            let lowest = ranges
-                .iter()
-                .map(|(first, _)| *first)
-                .min()
-                .unwrap_or(u64::MAX);
-            let end = self.entries.partition_point(|entry| entry.seq >= lowest);
-            let is_picked = |index: &usize| {
+        let mut found = Vec::new();
+        for (first, last) in self.targets(revert)? {
+            let newest = self.entries.partition_point(|entry| entry.seq > last);
+            let end = self.entries.partition_point(|entry| entry.seq >= first);
+            found.extend((newest..end).filter(|index| {
                 let entry = &self.entries[*index];
-                let within = |(first, last): &(u64, u64)| (*first..=*last).contains(&entry.seq);
-                entry.object == line.obj && !entry.op.is_bookkeeping() && ranges.iter().any(within)
-            };
-            return (0..end).filter(is_picked).collect();
+                entry.object == revert.object && !entry.op.is_bookkeeping()
+            }));
         }
+        found.sort_unstable();
+        found.dedup();
+        Some(found)
+    }
+
+    /// Those that a revert without a list took back, of the older lines of its object, the newest first.
+    pub fn walked_operations(&self, revert: usize, own: &[usize]) -> Vec<usize> {
+        let line = self.entries[revert].line();
         let of_names = is_on_names(&line);
         let is_taken = |index: &usize| {
             let entry = &self.entries[*index];
-            entry.object == line.obj
-                && is_on_names(&entry.line()) == of_names
-                && line.back.is_none_or(|back| entry.at > back)
+            is_on_names(&entry.brief()) == of_names && line.back.is_none_or(|back| entry.at > back)
         };
         let count = usize::try_from(line.count.unwrap_or(0)).unwrap_or(usize::MAX);
-        let end = self
-            .entries
-            .partition_point(|entry| entry.seq >= revert.seq);
-        let own = (end..self.entries.len()).filter(|i| self.entries[*i].object == line.obj);
         let mut before = LiveEntries {
             goes: &|_| false,
             live: Vec::new(),
         };
-        self.walk(own, &mut before);
+        self.walk(own.iter().copied(), &mut before);
         before
             .live
             .into_iter()
             .filter(is_taken)
             .take(count)
             .collect()
+    }
+
+    /// Whether all that a revert itself took back was read, as far as it was not dropped.
+    pub fn has_targets(&self, revert: usize) -> bool {
+        let Some(end) = self.entries.last().filter(|_| !self.is_whole) else {
+            return true;
+        };
+        let revert = &self.entries[revert];
+        match self.targets(revert) {
+            Some(ranges) => ranges.iter().all(|(first, _)| *first >= end.seq),
+            None => (revert.line().back).is_some_and(|back| back >= end.at),
+        }
     }
 
     /// The line at a position.
@@ -450,7 +440,7 @@ impl Timeline {
     /// Whether an operation gave or took this name, in the form of lines, anywhere.
     pub fn has_name(&self, name: &[u8]) -> bool {
         self.entries.iter().any(|entry| {
-            let line = entry.line();
+            let line = entry.brief();
             line.name == Some(name) || line.to == Some(name)
         })
     }
@@ -462,6 +452,42 @@ impl Timeline {
         let entry = self.entries.get(index)?;
         (entry.seq == seq).then_some(index)
     }
+}
+
+/// The actors of a segment's lines: those of one process are mostly alike.
+#[derive(Default)]
+struct KnownActors<'l>(HashMap<u32, (Line<'l>, Rc<Actor>)>);
+
+impl<'l> KnownActors<'l> {
+    /// The actor that a line itself records.
+    fn of(&mut self, line: &Line<'l>) -> Rc<Actor> {
+        let pid = line.pid.map(|process| process.pid);
+        if let Some((like, actor)) = pid.and_then(|pid| self.0.get(&pid)) {
+            if has_same_actor(like, line) {
+                return actor.clone();
+            }
+        }
+        let actor = Rc::new(Actor::of(line));
+        // Only the first line of a process has its ancestors.
+        if let Some(pid) = pid.filter(|_| line.ancestors.is_none()) {
+            self.0.insert(pid, (*line, actor.clone()));
+        }
+        actor
+    }
+}
+
+/// Whether two lines record the same actor.
+fn has_same_actor(one: &Line<'_>, other: &Line<'_>) -> bool {
+    let numbers = |line: &Line<'_>| {
+        (
+            line.pid, line.ppid, line.sid, line.pgid, line.uid, line.exec,
+        )
+    };
+    let is_alone = one.ancestors.is_none() && other.ancestors.is_none();
+    is_alone
+        && numbers(one) == numbers(other)
+        && (one.command, one.comm, one.pgcomm) == (other.command, other.comm, other.pgcomm)
+        && one.args == other.args
 }
 
 /// Receives the entries of a walk.
@@ -508,26 +534,53 @@ impl Store<(u64, u64)> for RevertedRanges {
     }
 }
 
-/// Reads a segment to its end, from the request's offset on: lines with their offsets.
+/// Reads a segment to its end through a buffer, from the request's offset on: lines with their offsets.
 pub fn fetch(
+    object: &mut dyn Object,
+    request: &mut ReadHistory,
+    buffer: &mut [u8],
+    lines: &mut Vec<(u64, Box<[u8]>)>,
+) -> Result<(), Errno> {
+    while request.offset != ReadHistory::END {
+        fetch_into(buffer, object, request, lines)?;
+    }
+    Ok(())
+}
+
+/// Fetches the next lines of a segment, as many as fit into a small buffer.
+pub fn fetch_page(
     object: &mut dyn Object,
     request: &mut ReadHistory,
     lines: &mut Vec<(u64, Box<[u8]>)>,
 ) -> Result<(), Errno> {
-    let mut buffer = vec![0; ROOM];
-    loop {
-        let from = request.offset;
-        object.read_history(request, &mut buffer)?;
-        let used = usize::try_from(request.used).unwrap_or(usize::MAX);
-        unpack(buffer.get(..used).ok_or(Errno::PROTO)?, lines)?;
-        if request.offset == ReadHistory::END {
-            return Ok(());
-        }
-        // An answer that leads nowhere would be asked for again and again.
-        if request.offset <= from {
-            return Err(Errno::PROTO);
-        }
+    let mut buffer = vec![0; ReadHistory::LEAST];
+    fetch_into(&mut buffer, object, request, lines)
+}
+
+fn fetch_into(
+    buffer: &mut [u8],
+    object: &mut dyn Object,
+    request: &mut ReadHistory,
+    lines: &mut Vec<(u64, Box<[u8]>)>,
+) -> Result<(), Errno> {
+    let from = request.offset;
+    object.read_history(request, buffer)?;
+    take_apart(request, buffer, lines)?;
+    // An answer that leads nowhere would be asked for again and again.
+    if request.offset <= from {
+        return Err(Errno::PROTO);
     }
+    Ok(())
+}
+
+/// The lines of an answer, with their offsets.
+fn take_apart(
+    request: &ReadHistory,
+    buffer: &[u8],
+    lines: &mut Vec<(u64, Box<[u8]>)>,
+) -> Result<(), Errno> {
+    let used = usize::try_from(request.used).unwrap_or(usize::MAX);
+    unpack(buffer.get(..used).ok_or(Errno::PROTO)?, lines)
 }
 
 /// Takes an answer apart: lines with their offsets.

@@ -2,7 +2,11 @@
 
 //! The command line: both forms, and the program itself where there is no LoggerFS.
 
+#[path = "support/schema.rs"]
+mod schema;
+
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::{Command as Process, Output};
 
 use clap::CommandFactory;
@@ -103,7 +107,9 @@ fn both_forms_mean_the_same() {
             ..Options::default()
         },
         partial: false,
+        merge: false,
         flat: false,
+        out: None,
     };
     assert_eq!(cli("f revert --count 2 --force").command, revert);
     assert_eq!(cli("revert --force f --count=2").command, revert);
@@ -115,7 +121,7 @@ fn both_forms_mean_the_same() {
     assert_eq!(cli("f readlog").command, readlog);
     let cli = cli("f status --json --color never");
     assert_eq!(cli.command, Command::Status { file: "f".into() });
-    assert!(cli.json && cli.color == Color::Never);
+    assert!(cli.json == Some(1) && cli.color == Color::Never);
 }
 
 #[test]
@@ -139,6 +145,68 @@ fn usage_errors_exit_with_2() {
     }
 }
 
+/// A word after `--json` is a word of its own; a version follows `=`.
+#[test]
+fn the_version_of_records_is_chosen() {
+    for (words, version) in [
+        ("log", None),
+        ("--json log", Some(1)),
+        ("log --json", Some(1)),
+        ("--json=1 log", Some(1)),
+        ("log --json=1", Some(1)),
+        ("log --json 5", Some(1)),
+        ("f log --json=1", Some(1)),
+    ] {
+        let cli = cli(words);
+        assert_eq!(cli.json, version, "{words}");
+        assert_eq!(cli.command.name(), "log", "{words}");
+    }
+    assert_eq!(cli("log --json 5").command.files(), ["5"].map(Path::new));
+    let unknown: [&[&str]; 4] = [
+        &["--json=2", "config"],
+        &["config", "--json=2"],
+        &["--json=", "config"],
+        &["--json=one", "config"],
+    ];
+    for words in unknown {
+        let output = logctl(words);
+        assert_eq!(output.status.code(), Some(2), "{words:?}");
+        let known = format!(
+            "logctl {} knows these versions of the records: 1\n",
+            env!("CARGO_PKG_VERSION")
+        );
+        assert!(stderr(&output).contains(&known), "{}", stderr(&output));
+        // The error itself is a record of the newest version.
+        let record = stdout(&output);
+        assert!(
+            record.starts_with(r#"{"v":1,"type":"error""#) && record.lines().count() == 1,
+            "{record}"
+        );
+    }
+    let (one, newest) = (
+        logctl(&["--json=1", "config"]),
+        logctl(&["config", "--json"]),
+    );
+    assert_eq!(stdout(&one), stdout(&newest));
+    assert!(stdout(&one).starts_with(r#"{"v":1,"#), "{}", stdout(&one));
+}
+
+#[test]
+fn the_schema_is_printed_as_it_is() {
+    let text = include_str!("../../docs/logctl.schema.json");
+    let output = logctl(&["schema"]);
+    assert_eq!((output.status.code(), stdout(&output)), (Some(0), text));
+    let output = logctl(&["schema", "--json"]);
+    let record: serde_json::Value = serde_json::from_str(stdout(&output)).unwrap();
+    let schema: serde_json::Value = serde_json::from_str(text).unwrap();
+    assert_eq!(record["schema"], schema);
+    assert_eq!(
+        (&record["v"], &record["type"]),
+        (&1.into(), &"schema".into())
+    );
+    assert_eq!(stdout(&output).lines().count(), 1);
+}
+
 /// No other command is proposed: it might change data.
 #[test]
 fn an_unknown_command_is_named_and_no_other() {
@@ -152,7 +220,9 @@ fn an_unknown_command_is_named_and_no_other() {
         let output = logctl(words);
         let expected = format!("error: there is no command {name}; `logctl help` lists all.\n");
         assert_eq!(stderr(&output), expected, "{words:?}");
-        assert_eq!((output.status.code(), stdout(&output)), (Some(2), ""));
+        assert_eq!(output.status.code(), Some(2));
+        let is_json = words.contains(&"--json");
+        assert_eq!(stdout(&output).is_empty(), !is_json, "{words:?}");
     }
 }
 
@@ -169,7 +239,8 @@ fn help_and_version() {
     assert_eq!(stdout(&help), include_str!("help.txt"));
     // Of each command, one after another.
     let mut texts = String::new();
-    for command in Cli::command().get_subcommands() {
+    let all = Cli::command();
+    for command in all.get_subcommands().filter(|one| !one.is_hide_set()) {
         let help = logctl(&[command.get_name(), "--help"]);
         assert_eq!(help.status.code(), Some(0));
         assert!(stdout(&help).contains("--json"), "every command has --json");
@@ -218,6 +289,64 @@ fn errors_are_json_on_request() {
     assert_eq!(error["path"], "Cargo.toml");
     assert_eq!(error["reason"], "NotLoggerFs");
     assert_eq!(error["exit"], 10);
+    // Usage errors, and those of `run`, too.
+    let schema = schema::Schema::strict();
+    for (words, code, command) in [
+        (
+            &["--json", "revert", "f", "--count", "0"][..],
+            2,
+            Some("revert"),
+        ),
+        (&["nosuch", "--json"], 2, None),
+        (&["--json"], 2, None),
+        (&["--json", "run"], 2, Some("run")),
+        (&["run", "--json", "--", "true"], 125, Some("run")),
+        (&["run", "--json", "--ask", "--", "true"], 5, Some("run")),
+        (&["--json", "status", "no such file"], 1, Some("status")),
+    ] {
+        let output = logctl(words);
+        assert_eq!(output.status.code(), Some(code), "{words:?}");
+        let said = stdout(&output);
+        assert_eq!(schema.check(said.trim_end()), Ok("error"), "{words:?}");
+        let error: serde_json::Value = serde_json::from_str(said).unwrap();
+        assert_eq!(
+            (&error["exit"], error["command"].as_str()),
+            (&code.into(), command)
+        );
+        assert!(
+            !error["message"].as_str().unwrap().contains("Usage"),
+            "{error}"
+        );
+        assert!(!stderr(&output).is_empty());
+    }
+    // That one is an option of the other program.
+    let output = logctl(&["run", "--keep", "--ask", "true", "--json"]);
+    assert_eq!((output.status.code(), stdout(&output)), (Some(2), ""));
+}
+
+/// By NO_COLOR, which counts more than CLICOLOR_FORCE, and less than the option.
+#[test]
+fn colour_can_be_turned_off() {
+    for (words, no_color, is_colored) in [
+        (&["status", "no such file"][..], false, true),
+        (&["status", "no such file"], true, false),
+        (&["status", "no such file", "--color=always"], true, true),
+        (&["status", "no such file", "--color=never"], false, false),
+        (&["nosuch"], false, true),
+        (&["nosuch"], true, false),
+        (&["status", "--nosuch"], false, true),
+        (&["status", "--nosuch"], true, false),
+    ] {
+        let mut process = Process::new(env!("CARGO_BIN_EXE_logctl"));
+        process.args(words).env("CLICOLOR_FORCE", "1");
+        match no_color {
+            true => process.env("NO_COLOR", "1"),
+            false => process.env_remove("NO_COLOR"),
+        };
+        let output = process.output().unwrap();
+        let is_found = stderr(&output).contains('\u{1b}');
+        assert_eq!(is_found, is_colored, "{words:?} {no_color}");
+    }
 }
 
 #[test]

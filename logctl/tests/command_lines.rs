@@ -3,39 +3,19 @@
 //! A command line is one action: the processes of a process group, split at pauses. A
 //! process tree is found by recorded ancestors, also through processes that changed nothing.
 
+#[path = "support/created.rs"]
+mod created;
 #[path = "support/mount.rs"]
 mod mount;
 
-use mount::{run, Files, Kernel, BEGINNING};
-
-/// Number and start of a process, as lines have them.
-fn process(pid: u32, start: i64) -> String {
-    format!("{pid}@{}.0", BEGINNING + start)
-}
-
-/// A file is created by a process; `who` has the keys from `ppid=` on.
-fn create(kernel: &mut Kernel, second: i64, name: &str, process: &str, who: &str) -> u64 {
-    let node = 10 + kernel.seq;
-    let keys = format!("name={name} node={node}.1 undo=none pid={process} {who} uid=1000");
-    kernel.line(second, "1.1", "/bin/tool create 0 0", &keys)
-}
+use created::{create, process, taken};
+use mount::{run, Files, Kernel};
 
 /// The rows of the log, the newest first, without the head.
 fn log(kernel: &mut Kernel) -> Vec<String> {
     let (code, said, complaint) = run(kernel, &Files::of(&[]), "log");
     assert_eq!(code, 0, "{complaint}");
     said.lines().skip(1).map(str::to_owned).collect()
-}
-
-/// The operations that a command would take back.
-fn taken(kernel: &mut Kernel, words: &str) -> Vec<u64> {
-    let (code, _, complaint) = run(kernel, &Files::of(&[]), &format!("{words} -n"));
-    assert_eq!(code, 0, "{words}: {complaint}");
-    kernel
-        .asked
-        .pop()
-        .map(|(_, asked)| asked)
-        .unwrap_or_default()
 }
 
 /// `make`, which changes nothing itself, with three compilers after each other, and then a linker that runs long.
@@ -242,7 +222,8 @@ fn a_temporary_name_hides_no_change() {
         "unlink 0 0",
         "name=4913 node=9.1 kept=1",
     );
-    assert!(log(&mut kernel)[0].contains("nothing left of it"));
+    let (_, said, _) = run(&mut kernel, &Files::of(&[]), "log --all");
+    assert!(said.contains("nothing left of it"), "{said}");
     line(&mut kernel, "4.1", "write 0 4", "open=. size=0");
     let rows = log(&mut kernel);
     assert!(rows[0].contains("~1 file"), "{rows:?}");

@@ -12,7 +12,7 @@ use logctl::cli::Cli;
 use snapbox::{assert_data_eq, file};
 
 /// The exit codes of all commands.
-const EXIT_STATUS: [(u8, &str); 8] = [
+const EXIT_STATUS: [(u8, &str); 10] = [
     (0, "Done."),
     (1, "Failed or refused; nothing was changed."),
     (2, "The command line is wrong; nothing was changed."),
@@ -24,16 +24,24 @@ const EXIT_STATUS: [(u8, &str); 8] = [
         4,
         "Refused: later operations conflict, or the content differs from the log's; nothing was changed.",
     ),
+    (
+        5,
+        "Refused: a question needs an answer, and there is no terminal to ask on; nothing was run or changed.",
+    ),
     (10, "The path is not on a LoggerFS mount."),
     (11, "Busy: the file is in use in a way that excludes the revert, or an operation on it did not end in time; nothing was changed."),
+    (
+        125,
+        "run: logctl itself failed. Otherwise run ends with the code of the command, or with 126 or 127 if the command could not be started.",
+    ),
     (130, "Interrupted; nothing was changed."),
 ];
 
 /// Text that the definition of the command line lacks.
 const AFTER_DESCRIPTION: &str = "\
-The default unit is an action: the operations of one process through one open file description, or \
-on one name; neighbours of one process that are less than two seconds apart are one action, except \
-at a shell's prompt, where each command is one.
+The default unit is an action: the operations of one command line, that is of one process group, of which \
+neighbours are less than two seconds apart; those through one open file description are always together. \
+Each redirection at a shell's prompt is an action of its own.
 
 A request to the kernel is taken back as a whole, or nothing is changed. A revert is itself recorded \
 and can be taken back, unless --no-redo was given.
@@ -48,7 +56,9 @@ loggerfs(5) describes it.";
 
 const ENVIRONMENT: &str = "\
 NO_COLOR and CLICOLOR_FORCE turn colour off and on where --color is auto. TZ is the time zone of \
-times that are read and printed. TMPDIR is where old content is kept while it is read.";
+times that are read and printed. LOGCTL_PAGER and PAGER name the program that shows long results on a \
+terminal (less); empty, or cat: none. TMPDIR is where old content is kept while it is read. logctl config lists \
+their values.";
 
 #[test]
 fn the_committed_page_is_what_the_definition_gives() {
@@ -73,7 +83,10 @@ fn help_and_page_name_the_same_exit_codes() {
 fn page() -> String {
     let mut cli = Cli::command().disable_help_subcommand(true);
     cli.build();
-    let commands: Vec<Command> = cli.get_subcommands().cloned().collect();
+    let commands: Vec<Command> = (cli.get_subcommands())
+        .filter(|command| !command.is_hide_set())
+        .cloned()
+        .collect();
     let top = Man::new(cli)
         .date("")
         .source(concat!("LoggerFS ", env!("CARGO_PKG_VERSION")))

@@ -223,3 +223,24 @@ fn the_time_of_a_later_write_is_replaced() {
     // Nothing is known of earlier times.
     assert_eq!(modified(0, at(2)), at(0));
 }
+
+/// The clock of modification times lags behind that of lines where a virtual machine gets no time.
+#[test]
+fn a_time_between_two_writes_is_that_of_the_nearer_one() {
+    let mut model = Model::new(&[(ROOT, &[("f", 5), ("g", 7)])]);
+    for file in [5, 7] {
+        model.line(file, "write", "size=0");
+    }
+    // It may have set the time, so the state is believed.
+    model.line(7, "setattr", "size=0");
+    for file in [5, 7] {
+        model.line(file, "write", "size=0");
+    }
+    let all = timeline(&mut model.kernel);
+    let modified = |file, known| PastTimes::at(&all, 3).modified(file, known);
+    let at = |second: i64, nanoseconds: u32| (BEGINNING + second, nanoseconds);
+    assert_eq!(modified(5, at(2, 900_000_000)), at(0, 0));
+    assert_eq!(modified(5, at(0, 100_000_000)), at(0, 100_000_000));
+    assert_eq!(modified(7, at(3, 900_000_000)), at(3, 900_000_000));
+    assert_eq!(modified(7, at(3, 990_000_000)), at(1, 0));
+}

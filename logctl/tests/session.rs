@@ -10,8 +10,8 @@ use logctl::commands::{conclude, execute};
 use logctl::object::Object;
 use logctl::output::Output;
 use logctl::uapi::{
-    Conflict, Operation, ReadHistory, ReadLog, ReadPast, Reason, Revert, RevertGroup, Status,
-    MAX_COUNT, VERSION,
+    Conflict, Operation, PlaceMark, ReadHistory, ReadLog, ReadPast, Reason, Revert, RevertGroup,
+    Status, MAX_COUNT, VERSION,
 };
 use rustix::io::Errno;
 
@@ -69,6 +69,10 @@ impl Fake {
 }
 
 impl Object for Fake {
+    fn place_mark(&mut self, _: &mut PlaceMark, _: &[u8], _: &[u8]) -> Result<(), Errno> {
+        Err(Errno::ROFS)
+    }
+
     fn revert(&mut self, request: &mut Revert) -> Result<(), Errno> {
         assert!(request.is_valid());
         self.asked = Some(*request);
@@ -185,7 +189,7 @@ fn run(fake: &mut Fake, words: &str) -> (u8, String, String) {
     let cli = parse(normalize(arguments)).unwrap();
     let (mut results, mut messages) = (Vec::new(), Vec::new());
     let mut stripped = anstream::StripStream::new(&mut messages);
-    let mut output = Output::new(&mut results, &mut stripped, cli.json);
+    let mut output = Output::new(&mut results, &mut stripped, cli.json.is_some());
     let path = &cli.command.files()[0];
     let result = execute(&cli.command, path, fake, &mut output);
     let code = conclude(&cli.command, path, result, &mut output);
@@ -239,7 +243,9 @@ fn readlog_json() {
         r#"{"v":1,"type":"op","path":"f","op":5,"time":"2025-11-20T11:44:26.000000005+00:00","#
             .to_owned()
             + r#""kind":"write","offset":0,"length":20,"command":"/usr/bin/bash","size":0,"#
-            + r#""undo":"none"}"#
+            + r#""undo":"none","line":""#
+            + fake.lines[0].trim_end()
+            + r#""}"#
     );
     let newer: serde_json::Value = serde_json::from_str(lines[1]).unwrap();
     assert_eq!(newer["unread"], "the operation is unknown");
@@ -366,7 +372,7 @@ fn revert_json() {
         .collect();
     assert_eq!(ops, [9, 7]);
     assert_eq!(objects[0]["command"], "/opt/my tool");
-    let summary = r#"{"v":1,"type":"summary","path":"f","command":"revert","reverted":2,"inside":0,"no_redo":false,"op":9,"#;
+    let summary = r#"{"v":1,"type":"summary","path":"f","command":"revert","reverted":2,"inside":0,"listed":2,"no_redo":false,"op":9,"#;
     assert_eq!(
         results.lines().nth(2),
         Some(format!(r#"{summary}"next_op":5}}"#).as_str())
@@ -436,7 +442,7 @@ fn error_numbers_alone_say_enough() {
         (Errno::BUSY, 11, "in use"),
         (Errno::INTR, 130, "interrupted"),
         (Errno::NOTTY, 10, "not on a LoggerFS mount"),
-        (Errno::INVAL, 1, "different versions"),
+        (Errno::INVAL, 1, "does not know this request"),
         (Errno::IO, 1, "Input/output error"),
     ];
     for (errno, code, words) in cases {

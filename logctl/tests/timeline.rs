@@ -12,7 +12,7 @@ use std::os::fd::BorrowedFd;
 use logctl::object::Object;
 use logctl::timeline::Timeline;
 use logctl::uapi::{
-    Conflict, Operation, ReadHistory, ReadLog, ReadPast, Revert, RevertGroup, Status,
+    Conflict, Operation, PlaceMark, ReadHistory, ReadLog, ReadPast, Revert, RevertGroup, Status,
 };
 use loggerfs_log::line::Op;
 use mount::{live, timeline, Kernel};
@@ -38,6 +38,7 @@ fn segments_are_read_from_the_newest_on() {
         let mut lazy = Timeline::default();
         assert!(lazy.extend(&mut kernel).unwrap() && !lazy.is_whole());
         assert!(lazy.entries.len() < 10);
+        assert_eq!(lazy.entries[0].seq, 30);
     }
 }
 
@@ -72,6 +73,46 @@ fn actors_are_inherited_within_a_segment() {
 }
 
 #[test]
+fn actors_are_inherited_across_reads_of_a_segment() {
+    for room in [1, 200, usize::MAX] {
+        let mut kernel = Kernel::new();
+        kernel.room = room;
+        let older = kernel.line(1, "5.1", "/bin/dd write 0 1", "open=. pid=7@3.0 uid=1000");
+        kernel.next_segment();
+        kernel.line(2, "5.1", "/bin/dd write 1 1", &format!("open={older}"));
+        let first = kernel.line(3, "6.1", "/bin/cp write 0 1", "open=. pid=8@4.0 uid=1000");
+        let of_first = format!("open={first}");
+        kernel.line(4, "6.1", "/bin/cp write 1 1", &of_first);
+        kernel.line(
+            5,
+            "6.1",
+            "/bin/sh write 2 1",
+            &format!("{of_first} pid=9@4.0 uid=7"),
+        );
+        kernel.line(6, "6.1", "/bin/sh write 3 1", &of_first);
+        let mut timeline = Timeline::default();
+        assert!(timeline.extend(&mut kernel).unwrap());
+        // The newest line's actor is known only when an older one was read.
+        let all = nanoseconds_of_all();
+        let is_whole_segment = room == usize::MAX;
+        assert_eq!(timeline.has_unattributed(all.0, all.1), !is_whole_segment);
+        while timeline.extend(&mut kernel).unwrap() {}
+        assert!(!timeline.has_unattributed(all.0, all.1));
+        let pids = timeline.entries.iter().rev().map(|entry| {
+            let process = entry.actor.process;
+            process.map(|process| process.pid)
+        });
+        let pids: Vec<_> = pids.collect();
+        assert_eq!(pids, [Some(7), None, Some(8), Some(8), Some(9), Some(9)]);
+    }
+}
+
+/// A span with all times.
+fn nanoseconds_of_all() -> (i128, i128) {
+    (0, i128::MAX)
+}
+
+#[test]
 fn corrections_are_folded() {
     let mut kernel = Kernel::new();
     let long = kernel.line(1, "5.1", "/bin/x write 0 100", "undo=none");
@@ -93,6 +134,10 @@ struct Odd(Answer);
 type Answer = fn(&mut ReadHistory, &mut [u8]) -> Result<(), Errno>;
 
 impl Object for Odd {
+    fn place_mark(&mut self, _: &mut PlaceMark, _: &[u8], _: &[u8]) -> Result<(), Errno> {
+        Err(Errno::ROFS)
+    }
+
     fn revert(&mut self, _: &mut Revert) -> Result<(), Errno> {
         Err(Errno::IO)
     }
@@ -126,29 +171,40 @@ impl Object for Odd {
 
 #[test]
 fn an_answer_that_leads_nowhere_is_an_error() {
-    let answers: [Answer; 6] = [
+    let answers: [Answer; 8] = [
         |request, _| {
-            request.segment = 3;
+            (request.segment, request.offset, request.previous) = (3, 0, 3);
             Ok(())
         },
         |request, _| {
-            (request.segment, request.offset, request.previous) = (3, ReadHistory::END, 3);
+            (request.segment, request.offset, request.used) = (3, 0, u32::MAX);
             Ok(())
         },
         |request, _| {
-            (request.segment, request.offset, request.used) = (3, ReadHistory::END, u32::MAX);
-            Ok(())
-        },
-        |request, _| {
-            (request.segment, request.offset, request.used) = (3, ReadHistory::END, 15);
+            (request.segment, request.offset, request.used) = (3, 0, 15);
             Ok(())
         },
         |request, buffer| {
             buffer[8] = 200;
-            (request.segment, request.offset, request.used) = (3, ReadHistory::END, 16);
+            (request.segment, request.offset, request.used) = (3, 0, 16);
             Ok(())
         },
         |_, _| Err(Errno::NODATA),
+        |request, _| {
+            (request.segment, request.offset) = (3, ReadHistory::END);
+            Ok(())
+        },
+        // The offset does not fall.
+        |request, _| {
+            (request.segment, request.offset) = (3, 7);
+            Ok(())
+        },
+        // Another segment in the middle of one.
+        |request, _| {
+            let next = request.offset.checked_sub(1).unwrap_or(9);
+            (request.segment, request.offset) = (3 + next % 2, next);
+            Ok(())
+        },
     ];
     for answer in answers {
         assert!(Timeline::whole(&mut Odd(answer)).is_err());
@@ -156,7 +212,7 @@ fn an_answer_that_leads_nowhere_is_an_error() {
     // A segment that was dropped meanwhile ends the history.
     let mut trimmed = Odd(|request, _| match request.segment {
         0 => {
-            (request.segment, request.offset, request.previous) = (3, ReadHistory::END, 2);
+            (request.segment, request.offset, request.previous) = (3, 0, 2);
             Ok(())
         }
         _ => Err(Errno::NODATA),

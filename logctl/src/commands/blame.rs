@@ -22,9 +22,10 @@ use crate::timeline::Timeline;
 use loggerfs_log::types::ObjectId;
 
 use super::context::Context;
-use super::log::{table, View};
 use super::point;
+use super::table::table;
 use super::versions::{version, Version};
+use super::view::View;
 
 /// Prints the writer of each line or byte range of a file, as of now or of a point.
 pub fn run(
@@ -138,9 +139,7 @@ fn print_lines(
         for (number, (text, by)) in all.iter().enumerate() {
             let mut object = origin("line", place, view, *by, context);
             let text = text.strip_suffix(b"\n").unwrap_or(text);
-            object
-                .put("line", number + 1)
-                .put("text", String::from_utf8_lossy(text));
+            object.put("line", number + 1).put_bytes("text", text);
             output.object(&object.into_value())?;
         }
         return Ok(());
@@ -238,8 +237,10 @@ fn origin(
     match by {
         None => JsonObject::new(kind, &context.root.join(place)),
         Some(by) => {
-            let newest = view.actions[by].newest(&view.timeline);
-            made_by(kind, place, newest, context)
+            let action = &view.actions[by];
+            let mut object = made_by(kind, place, action.newest(&view.timeline), context);
+            object.put("title", action_command(&view.timeline, action));
+            object
         }
     }
 }

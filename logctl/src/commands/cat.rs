@@ -9,6 +9,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use crate::error::Error;
+use crate::json::JsonObject;
 use crate::old_content::{content, into_file, OldContent};
 use crate::output::Output;
 use crate::past_tree::PastTree;
@@ -115,6 +116,9 @@ fn require_file(old: &OldContent, path: &Path) -> Result<(), Error> {
 
 fn print(old: &mut OldContent, path: &Path, output: &mut Output<'_>) -> Result<(), Error> {
     require_file(old, path)?;
+    if output.json {
+        return print_json(old, path, output);
+    }
     let Some(file) = old.file.as_mut() else {
         return Ok(());
     };
@@ -127,6 +131,26 @@ fn print(old: &mut OldContent, path: &Path, output: &mut Output<'_>) -> Result<(
         }
         output.content(&buffer[..read])?;
     }
+}
+
+/// Longer content does not go into one object.
+const MOST: u64 = 16 << 20;
+
+fn print_json(old: &mut OldContent, path: &Path, output: &mut Output<'_>) -> Result<(), Error> {
+    let content = old.bytes(MOST).map_err(Error::Output)?;
+    let content = content.ok_or_else(|| Error::Nothing {
+        message: format!(
+            "{} has {} bytes, and JSON takes {MOST} at most: --out writes it to a file",
+            quoted(path),
+            old.size
+        ),
+    })?;
+    let mut object = JsonObject::new("content", path);
+    object
+        .put("size", old.size)
+        .put_known("mode", old.access.map(|access| access.mode))
+        .put_bytes("text", &content);
+    output.object(&object.into_value())
 }
 
 /// Writes the content to a file that must not exist, with the permissions that the file had.
@@ -156,7 +180,13 @@ fn write_to(
         set_mode(file, access.mode).map_err(wrong)?;
     }
     output.say(format_args!("Wrote {} bytes to {}.", old.size, word(out)));
-    Ok(())
+    if !output.json {
+        return Ok(());
+    }
+    let mut object = JsonObject::new("summary", path);
+    object.put("command", "cat").put("bytes", old.size);
+    object.put_bytes("out", out.as_os_str().as_bytes());
+    output.object(&object.into_value())
 }
 
 /// Without the bits that would run a copy as its owner.

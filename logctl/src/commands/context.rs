@@ -9,18 +9,20 @@ use rustix::io::Errno;
 
 use crate::cli::Selection;
 use crate::describe::{command, cut, local, Users};
-use crate::error::{Error, Refusal};
+use crate::error::{Error, Refusal, MARKING};
 use crate::mount::absolute;
 use crate::object::Object;
 use crate::operation_spec::OperationSpec;
 use crate::paths::{PathState, Tree};
 use crate::process::{name, KnownProcess, ProcessSpec};
+use crate::process_trees::TreeSpec;
 use crate::quote::{encoded, quoted, word};
 use crate::revision::time;
 use crate::select::{glob, relative, Filter, SelectionError};
 use crate::session::Session;
 use crate::timeline::Timeline;
-use crate::uapi::Reason;
+use crate::uapi::{PlaceMark, Reason, VERSION};
+use loggerfs_log::line::{is_mark_message, is_mark_name};
 use loggerfs_log::types::ObjectId;
 
 /// The mount of a command, and its surroundings.
@@ -61,6 +63,44 @@ impl Context<'_> {
         }
     }
 
+    /// The calling user.
+    pub fn uid(&self) -> u32 {
+        self.me.unwrap_or(0)
+    }
+
+    /// Gives the present place of the history a name, and returns the number of its line.
+    pub fn place_mark(&mut self, name: &str, message: &str, is_run: bool) -> Result<u64, Error> {
+        let usage = |message: &str| Error::Usage {
+            message: message.to_owned(),
+        };
+        if !is_mark_name(name.as_bytes()) {
+            return Err(usage(NO_NAME));
+        }
+        if !is_mark_message(message.as_bytes()) {
+            return Err(usage("a message is one line of at most 256 bytes"));
+        }
+        let mut request = PlaceMark {
+            version: VERSION,
+            flags: if is_run { PlaceMark::RUN } else { 0 },
+            ..PlaceMark::default()
+        };
+        let placed = self
+            .object
+            .place_mark(&mut request, name.as_bytes(), message.as_bytes());
+        let path = self.root.clone();
+        match placed {
+            Ok(()) => Ok(request.seq),
+            // The mount is one of LoggerFS; its module does not know the request.
+            Err(Errno::NOTTY) => Err(Error::Version { path }),
+            Err(Errno::NODATA) => Err(self.unread(Errno::NODATA)),
+            Err(errno) => Err(Error::System {
+                path: ".".into(),
+                doing: MARKING,
+                errno,
+            }),
+        }
+    }
+
     /// All lines.
     pub fn whole(&mut self) -> Result<Timeline, Error> {
         let mut timeline = Timeline::whole(self.object).map_err(|errno| self.unread(errno))?;
@@ -89,7 +129,12 @@ impl Context<'_> {
             is_raw: selection.ops,
             by: selection.by.clone(),
             pid: self.known(selection.pid, "--pid")?,
-            tree: self.known(selection.tree, "--tree")?,
+            tree: match selection.tree {
+                Some(TreeSpec::Process(number)) => {
+                    self.known(Some(number), "--tree")?.map(TreeSpec::Process)
+                }
+                tree => tree,
+            },
             session: selection.session,
             since: moment(&selection.since)?,
             until: moment(&selection.until)?,
@@ -116,6 +161,11 @@ impl Context<'_> {
         Ok(filter)
     }
 }
+
+/// The rule for names of marks, for a message.
+const NO_NAME: &str =
+    "a name begins with a letter, and goes on with letters, digits, and - _ . + up to 64 bytes; \
+    no `..`, no word for a time such as 'today', no name of a tree such as t195";
 
 /// Why a number cannot be looked up.
 const OTHER_PIDS: &str =

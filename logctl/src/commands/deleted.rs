@@ -17,7 +17,7 @@ use loggerfs_log::line::Op;
 use loggerfs_log::types::ObjectId;
 
 use super::context::Context;
-use super::log::table;
+use super::table::table;
 
 /// A name that is gone.
 struct Deleted {
@@ -31,7 +31,7 @@ struct Deleted {
 pub fn run(
     context: &mut Context<'_>,
     dir: Option<&Path>,
-    limit: Option<usize>,
+    (limit, only_names): (Option<usize>, bool),
     output: &mut Output<'_>,
 ) -> Result<(), Error> {
     let place = dir.map(|dir| context.place(dir)).transpose()?;
@@ -42,14 +42,24 @@ pub fn run(
         found.retain(|one| one.path.starts_with(&place));
     }
     found.truncate(limit.unwrap_or(usize::MAX));
+    if only_names && !output.json {
+        return found.iter().try_for_each(|one| output.name(&one.path));
+    }
     let mut rows = vec![["", "ID", "DELETED", "WHO", "SIZE", "NAME", "BY"].map(str::to_owned)];
     for one in found {
         let entry = &timeline.entries[one.index];
         let (size, state) = state(context, &one, entry);
         if output.json {
             let mut object = made_by("deleted", &one.path, entry, context);
+            let kind = match (size, state.as_str()) {
+                (Some(_), _) => Some("file"),
+                (None, "dir") => Some("directory"),
+                (None, DROPPED) => None,
+                (None, other) => Some(other),
+            };
             object
                 .put_known("size", size)
+                .put_known("kind", kind)
                 .put("restorable", state != DROPPED);
             output.object(&object.into_value())?;
             continue;

@@ -3,14 +3,17 @@
 //! `diff`: compares the files of two points, or shows what one action changed.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+
+use serde_json::Value;
 
 use crate::actions::{actions, is_on_names, visible};
 use crate::cli::DiffOptions;
 use crate::error::Error;
 use crate::json::JsonObject;
 use crate::old_content::{content, OldContent};
-use crate::operation_spec::action_of;
+use crate::operation_spec::{action_of, of_run, OperationSpec};
 use crate::output::Output;
 use crate::past_tree::PastTree;
 use crate::quote::word;
@@ -20,8 +23,8 @@ use loggerfs_log::line::Op;
 use loggerfs_log::types::ObjectId;
 
 use super::context::Context;
-use super::log::table;
 use super::point::cut;
+use super::table::table;
 use super::unified::{self, changed_lines};
 
 /// Contents longer than this are not compared line by line.
@@ -65,7 +68,7 @@ pub fn run(
     let places = paths.iter().map(|path| context.place(path));
     let places = places.collect::<Result<Vec<_>, _>>()?;
     context.check_names(&timeline, &places)?;
-    let mut changes = compare(context, &timeline, &span)?;
+    let mut changes = compare(context, &timeline, &span, None)?;
     let is_in = |path: &Option<PathBuf>| {
         let mut within = places.iter();
         path.as_ref()
@@ -82,17 +85,23 @@ pub fn run(
     }
 }
 
-/// Prints the differences that an action made.
-pub fn of_action(
+/// Prints the differences that the action with a number made, in one file or in all. Without a timeline, all lines
+/// are read.
+pub fn of_number(
     context: &mut Context<'_>,
-    op: &str,
+    timeline: Option<&Timeline>,
+    (op, path): (u64, Option<&Path>),
     output: &mut Output<'_>,
 ) -> Result<(), Error> {
-    let usage = |message| Error::Usage { message };
-    let revision = Revision::parse(op, &context.now).map_err(usage)?;
-    let timeline = context.whole()?;
-    let span = action_span(&timeline, revision, op)?;
-    let changes = compare(context, &timeline, &span)?;
+    let whole = match timeline {
+        Some(_) => None,
+        None => Some(context.whole()?),
+    };
+    let Some(timeline) = timeline.or(whole.as_ref()) else {
+        return Ok(());
+    };
+    let span = action_span(timeline, Revision::Op(op), &op.to_string())?;
+    let changes = compare(context, timeline, &span, path)?;
     print(&changes, &DiffOptions::default(), context, output)
 }
 
@@ -107,7 +116,7 @@ pub fn of_entries(
     let Some(span) = Span::of(timeline, entries.to_vec()) else {
         return Ok(());
     };
-    let changes = compare(context, timeline, &span)?;
+    let changes = compare(context, timeline, &span, None)?;
     print(&changes, options, context, output)
 }
 
@@ -124,6 +133,9 @@ fn span<'w>(
     let Some(text) = first.to_str().filter(|_| !first.exists()) else {
         return newest_action();
     };
+    if let Some(OperationSpec::Run { mark, name }) = OperationSpec::parse(text) {
+        return Ok((run_span(timeline, mark, &name)?, rest));
+    }
     if let Some((from, to)) = text.split_once("..") {
         let span = range(context, timeline, (from, to))?;
         return Ok((span, rest));
@@ -165,6 +177,19 @@ fn range(
 
 fn newest(timeline: &Timeline) -> u64 {
     timeline.entries.first().map_or(0, |entry| entry.seq)
+}
+
+/// The states before and after a run, also one that is undone, and its operations.
+fn run_span(timeline: &Timeline, mark: u64, name: &str) -> Result<Span, Error> {
+    let mut entries = of_run(timeline, mark);
+    let live = timeline.live(&|_| false);
+    let is_live = |index: &usize| live.binary_search(index).is_ok();
+    if entries.iter().any(is_live) {
+        entries.retain(is_live);
+    }
+    Span::of(timeline, entries).ok_or_else(|| Error::Nothing {
+        message: format!("no operation of the run '{name}' is in the log"),
+    })
 }
 
 /// The states before and after one action, also one that is undone, and its operations.
@@ -223,18 +248,21 @@ impl Span {
     }
 }
 
-/// The files that differ between the two states, by path.
+/// The files that differ between the two states, by path; `only`: no others are looked at.
 fn compare(
     context: &mut Context<'_>,
     timeline: &Timeline,
     span: &Span,
+    only: Option<&Path>,
 ) -> Result<Vec<FileChange>, Error> {
     let tree = context.tree;
     let identify = context.identify;
     let before = PastTree::new(timeline, span.from, tree, identify);
     let after = PastTree::new(timeline, span.to, tree, identify);
     let mut pairs: BTreeMap<PathBuf, (Option<ObjectId>, Option<ObjectId>)> = BTreeMap::new();
-    for path in touched(timeline, span, [&before, &after]) {
+    let mut paths = touched(timeline, &span.entries, [&before, &after]);
+    paths.retain(|path| only.is_none_or(|only| only == path));
+    for path in paths {
         let pair = (before.object(&path)?, after.object(&path)?);
         if pair != (None, None) {
             pairs.insert(path, pair);
@@ -271,10 +299,14 @@ fn compare(
     Ok(changes)
 }
 
-/// The paths, in either state, that the operations of the span are about.
-fn touched(timeline: &Timeline, span: &Span, trees: [&PastTree<'_>; 2]) -> BTreeSet<PathBuf> {
+/// The paths, in either state, that operations are about.
+pub fn touched(
+    timeline: &Timeline,
+    entries: &[usize],
+    trees: [&PastTree<'_>; 2],
+) -> BTreeSet<PathBuf> {
     let mut paths = BTreeSet::new();
-    let mut all: Vec<usize> = span.entries.clone();
+    let mut all: Vec<usize> = entries.to_vec();
     // What reverts took back, or brought back, is theirs.
     let mut at = 0;
     let mut seen: HashSet<usize> = all.iter().copied().collect();
@@ -400,13 +432,16 @@ fn print(
 ) -> Result<(), Error> {
     if output.json {
         for change in changes {
-            output.object(&json(change, context))?;
+            output.object(&json(change, options, context)?)?;
         }
         return Ok(());
     }
     if options.name_only {
         for change in changes {
-            output.text(&format!("{}\n", word(change.path())))?;
+            match options.null {
+                true => output.name(change.path())?,
+                false => output.text(&format!("{}\n", word(change.path())))?,
+            }
         }
         return Ok(());
     }
@@ -414,7 +449,7 @@ fn print(
         return print_stat(changes, output);
     }
     for change in changes {
-        unified::print(change, output)?;
+        unified::print(change, options.word, output)?;
     }
     Ok(())
 }
@@ -438,11 +473,12 @@ fn print_stat(changes: &[FileChange], output: &mut Output<'_>) -> Result<(), Err
     output.text(&table(&rows))
 }
 
-fn json(change: &FileChange, context: &Context<'_>) -> serde_json::Value {
+fn json(change: &FileChange, options: &DiffOptions, context: &Context<'_>) -> Result<Value, Error> {
     let mut object = JsonObject::new("diff", &context.root.join(change.path()));
     object.put("change", change.sign());
     if let (Some(old), true) = (&change.old, change.old != change.new) {
-        object.put("old_path", context.root.join(old).to_string_lossy());
+        let old = context.root.join(old);
+        object.put_bytes("old_path", old.as_os_str().as_bytes());
     }
     object
         .put_known("old_size", change.old.as_ref().map(|_| change.sizes.0))
@@ -454,5 +490,10 @@ fn json(change: &FileChange, context: &Context<'_>) -> serde_json::Value {
         None => object.put("binary", change.unread.is_none()),
     };
     object.put_known("unread", change.unread.as_deref());
-    object.into_value()
+    if !options.stat && !options.name_only && change.unread.is_none() {
+        if let Some(patch) = unified::patch(change).map_err(Error::Output)? {
+            object.put_bytes("patch", &patch);
+        }
+    }
+    Ok(object.into_value())
 }

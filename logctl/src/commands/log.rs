@@ -1,117 +1,56 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! `log` and `show`: the actions of a mount.
+//! `log`: the actions of a mount.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use crate::actions::{actions, is_settled, visible, Action, Changes};
+use crate::actions::{is_settled, visible, Action};
 use crate::cli::{DiffOptions, Selection};
 use crate::describe::{
-    action_command, changes, command, count, cut, local, location, operation, process_count, when,
+    action_command, changes, command, count, cut, location, operation, process_count, when,
 };
 use crate::error::Error;
+use crate::housekeeping::fold;
 use crate::json;
 use crate::output::Output;
-use crate::paths::{Paths, Place};
 use crate::process::{name, KnownProcess};
-use crate::revision::Revision;
-use crate::screen::width_of;
+use crate::revert_effect::RevertEffect;
 use crate::select::{Filter, SelectedOperations};
 use crate::timeline::Timeline;
 use loggerfs_log::line::Process;
+use loggerfs_log::types::Time;
 
 use super::context::Context;
 use super::diff;
-
-/// Actions, and where each of their operations was.
-pub struct View {
-    /// The lines.
-    pub timeline: Timeline,
-    /// The actions, the newest first.
-    pub actions: Vec<Action>,
-    /// Where operations were, by index.
-    pub places: HashMap<usize, Place>,
-}
-
-impl View {
-    /// With the places of the actions' operations.
-    pub fn new(timeline: Timeline, actions: Vec<Action>, context: &Context<'_>) -> Self {
-        let mut live = timeline.live(&|_| false);
-        let mut places = HashMap::new();
-        if !actions.is_empty() {
-            // Operations that are not live at present are included: an undo took them back.
-            let view = actions.iter().flat_map(|action| &action.entries);
-            live.extend(view);
-            live.sort_unstable();
-            live.dedup();
-            let found = Paths::places(&timeline, &live, context.tree);
-            places.extend(live.into_iter().zip(found));
-        }
-        Self {
-            timeline,
-            actions,
-            places,
-        }
-    }
-
-    /// Where an operation was.
-    pub fn place(&self, index: usize) -> Place {
-        self.places.get(&index).cloned().unwrap_or_default()
-    }
-
-    /// The changes of an action, and their place if there is only one.
-    pub fn changes(&self, action: &Action) -> (Changes, Option<Place>) {
-        let changes = Changes::of(&self.timeline, action);
-        let only = changes.only.map(|only| {
-            let place = self.place(only.index);
-            match (changes.moved, only.is_to) {
-                (1, _) => place,
-                (_, true) => Place {
-                    path: place.to,
-                    ..Place::default()
-                },
-                (_, false) => Place { to: None, ..place },
-            }
-        });
-        (changes, only.filter(|place| place.path.is_some()))
-    }
-
-    /// Its user.
-    pub fn who(&self, action: &Action, context: &Context<'_>) -> String {
-        let uid = action.newest(&self.timeline).actor.uid;
-        uid.map_or_else(|| "?".into(), |uid| context.users.name(uid))
-    }
-}
+use super::table::{fit, table};
+use super::view::View;
 
 /// The newest live actions: at least `limit`, if there are so many.
 pub fn newest(context: &mut Context<'_>, limit: usize) -> Result<(Timeline, Vec<Action>), Error> {
-    newest_matching(context, limit, &|_, _| true, &|_, _| true)
+    newest_matching(context, limit, false, &|_, _| true, &|_, _| true)
 }
 
-/// As [`newest`], of the operations and of the actions that are wanted.
+/// As [`newest`], of the operations and of the actions that are wanted. Housekeeping that is left out does not
+/// count.
 pub fn newest_matching(
     context: &mut Context<'_>,
     limit: usize,
+    is_folded: bool,
     is_wanted: &dyn Fn(&Timeline, usize) -> bool,
     is_action_wanted: &dyn Fn(&Timeline, &Action) -> bool,
 ) -> Result<(Timeline, Vec<Action>), Error> {
     let mut timeline = Timeline::of_user(context.me);
-    let mut more = 1;
     loop {
-        for _ in 0..more {
-            let extended = timeline.extend(context.object);
-            if !extended.map_err(|errno| context.unread(errno))? {
-                break;
-            }
-        }
-        more *= 2;
+        let extended = timeline.extend_further(context.object);
+        extended.map_err(|errno| context.unread(errno))?;
         let mut live = timeline.live(&|_| false);
         live.retain(|index| is_wanted(&timeline, *index));
         let mut found = visible(&timeline, &live);
         found.retain(|action| is_action_wanted(&timeline, action));
-        let settled = found.len() > limit
-            && found
+        let (shown, _) = fold(&timeline, &found, limit.saturating_add(1), is_folded);
+        let settled = shown.len() > limit
+            && shown
                 .iter()
                 .take(limit)
                 .all(|action| is_settled(&timeline, action));
@@ -121,9 +60,14 @@ pub fn newest_matching(
     }
 }
 
+/// How many actions a terminal shows.
+pub const SHOWN: usize = 25;
+
 /// How much of the log is printed.
 #[derive(Clone, Copy, Debug)]
 pub struct Detail {
+    /// Whether actions are shown that only did housekeeping.
+    pub all: bool,
     /// How many actions, or operations.
     pub limit: Option<usize>,
     /// Whether the processes of actions, too.
@@ -143,26 +87,34 @@ pub fn run(
     let limit = detail.limit;
     let mut filter = context.filter(selection, paths)?;
     filter.is_looking = true;
+    let is_folded = !detail.all && paths.is_empty() && !selection.ops && !output.json;
     let (timeline, all) = match limit {
-        Some(limit) if filter.is_empty() && !selection.ops => newest(context, limit)?,
+        Some(limit) if filter.is_empty() && !selection.ops => {
+            newest_matching(context, limit, is_folded, &|_, _| true, &|_, _| true)?
+        }
         _ => {
-            let timeline = context.whole()?;
-            context.check_names(&timeline, &filter.places)?;
-            let chosen = filter.choose(&timeline, context.tree);
-            let SelectedOperations {
-                actions, uncertain, ..
-            } = chosen.map_err(|selection_error| context.selection_error(selection_error))?;
-            warn_uncertain(&uncertain, "are not shown", context, output);
-            (timeline, actions)
+            let least = limit.filter(|_| !selection.ops && !filter.needs_all());
+            let (timeline, chosen) = chosen(context, &filter, least)?;
+            warn_uncertain(&chosen.uncertain, "are not shown", context, output)?;
+            (timeline, chosen.actions)
         }
     };
-    let head = newest_number(&timeline);
-    let end = end(&timeline, &all, (limit, selection.ops), &filter, context);
-    let view: Vec<Action> = all.into_iter().take(limit.unwrap_or(usize::MAX)).collect();
-    let view = View::new(timeline, view, context);
+    let (shown, hidden) = fold(&timeline, &all, limit.unwrap_or(usize::MAX), is_folded);
+    let head = match filter.is_empty() {
+        true => shown.first().map(|action| action.newest(&timeline).seq),
+        false => newest_number(&timeline, is_folded),
+    };
+    let oldest = timeline.oldest_kept().map(|entry| (entry.seq, entry.time));
+    let is_cut = !selection.ops && shown.len() + hidden < all.len();
+    let end = match is_cut && output.is_terminal && !output.json {
+        true => Some("  … older ones: -n 0 shows all, -n 100 the newest hundred.".to_owned()),
+        false => end(&timeline, &all, (limit, selection.ops), &filter, context),
+    };
+    let shown: Vec<Action> = shown.into_iter().cloned().collect();
+    let view = View::new(timeline, shown, context);
     if selection.ops {
         print_operations(&view, context, limit, output)?;
-        return print_end(end, output);
+        return print_end(end, oldest, context, output);
     }
     match end {
         _ if output.json => print_objects(&view, detail, context, output)?,
@@ -170,7 +122,36 @@ pub fn run(
         Some(_) if view.actions.is_empty() => {}
         _ => print_actions(&view, head, detail, context, output)?,
     }
-    print_end(end, output)
+    print_hidden(hidden, output)?;
+    print_end(end, oldest, context, output)
+}
+
+/// The chosen operations, of the whole history; or of so much of it that at least so many actions are known.
+fn chosen(
+    context: &mut Context<'_>,
+    filter: &Filter,
+    least: Option<usize>,
+) -> Result<(Timeline, SelectedOperations), Error> {
+    let mut timeline = match least {
+        Some(_) => Timeline::of_user(context.me),
+        None => context.whole()?,
+    };
+    loop {
+        let extended = timeline.extend_further(context.object);
+        extended.map_err(|errno| context.unread(errno))?;
+        if timeline.is_whole() {
+            context.check_names(&timeline, &filter.places)?;
+        }
+        let chosen = filter.choose(&timeline, context.tree);
+        let chosen = chosen.map_err(|selection_error| context.selection_error(selection_error))?;
+        let newest = least.and_then(|least| chosen.actions.get(..least));
+        let is_settled = |action: &Action| is_settled(&timeline, action);
+        let is_enough = newest.is_some_and(|newest| newest.iter().all(is_settled));
+        // One more, so that the end of the log is not taken for the history's.
+        if timeline.is_whole() || (is_enough && least < Some(chosen.actions.len())) {
+            return Ok((timeline, chosen));
+        }
+    }
 }
 
 /// Prints actions as JSON, each with its processes or its changes.
@@ -204,7 +185,9 @@ fn print_actions(
     if detail.differences.is_none() || view.actions.is_empty() {
         return print_table(view, head, context, output);
     }
-    let text = table(&rows(view, head, &|_, _| Vec::new(), context));
+    let mut rows = rows(view, head, &|_, _| Vec::new(), context);
+    fit(&mut rows, output.columns);
+    let text = table(&rows);
     let mut lines = text.lines();
     output.text(&format!("{}\n", lines.next().unwrap_or_default()))?;
     for (action, line) in view.actions.iter().zip(lines) {
@@ -260,10 +243,29 @@ fn end(
     })
 }
 
-fn print_end(end: Option<String>, output: &mut Output<'_>) -> Result<(), Error> {
-    match end {
-        Some(end) if !output.json => output.text(&format!("{end}\n")),
+fn print_end(
+    end: Option<String>,
+    oldest: Option<(u64, Time)>,
+    context: &Context<'_>,
+    output: &mut Output<'_>,
+) -> Result<(), Error> {
+    match (end, oldest) {
+        (Some(_), Some(oldest)) if output.json => {
+            output.object(&json::history(&context.root, oldest, context))
+        }
+        (Some(end), _) if !output.json => output.text(&format!("{end}\n")),
         _ => Ok(()),
+    }
+}
+
+/// How many actions are left out because they only did housekeeping.
+fn print_hidden(hidden: usize, output: &mut Output<'_>) -> Result<(), Error> {
+    match hidden {
+        0 => Ok(()),
+        _ => output.text(&format!(
+            "  · {} on locks, swap files and the index of git not shown (--all)\n",
+            count(hidden, "action", "actions")
+        )),
     }
 }
 
@@ -273,9 +275,9 @@ pub fn warn_uncertain(
     fate: &str,
     context: &Context<'_>,
     output: &mut Output<'_>,
-) {
+) -> Result<(), Error> {
     if uncertain.is_empty() {
-        return;
+        return Ok(());
     }
     let processes = count(uncertain.len(), "process", "processes");
     output.say(format_args!("{processes} may belong to the tree and {fate}: it is not known what started them, since their \
@@ -297,15 +299,28 @@ pub fn warn_uncertain(
             uncertain.len() - LISTED_UNCERTAIN
         ));
     }
+    if !output.json {
+        return Ok(());
+    }
+    for (known, seq) in uncertain {
+        let message = format!("{} may belong to the tree, and {fate}", name(known.process));
+        let mut note = json::remark("Uncertain", &context.root, &message);
+        note.put("op", *seq)
+            .put("process", name(known.process))
+            .put_known("ppid", known.actor.ppid);
+        output.object(&note.into_value())?;
+    }
+    Ok(())
 }
 
 /// How many of them are named.
 const LISTED_UNCERTAIN: usize = 20;
 
-/// The number of the newest live action.
-fn newest_number(timeline: &Timeline) -> Option<u64> {
+/// The number of the newest live action that is shown.
+fn newest_number(timeline: &Timeline, is_folded: bool) -> Option<u64> {
     let all = visible(timeline, &timeline.live(&|_| false));
-    all.first().map(|action| action.newest(timeline).seq)
+    let (shown, _) = fold(timeline, &all, 1, is_folded);
+    shown.first().map(|action| action.newest(timeline).seq)
 }
 
 /// Prints actions as a table; `head` is the newest one of the mount.
@@ -353,11 +368,19 @@ fn rows(
             newest.seq.to_string(),
             when(newest.time, now, zone),
             view.who(action, context),
-            cut(&action_command(&view.timeline, action)),
-            match process_count(&view.timeline, action) {
-                Some(processes) => format!("{}  {processes}", changes(&changed, only.as_ref())),
-                None => changes(&changed, only.as_ref()),
+            match view.run(action) {
+                Some(run) => format!("[{run}] {}", action_command(&view.timeline, action)),
+                None => action_command(&view.timeline, action),
             },
+            [
+                Some(changes(&changed, only.as_ref())),
+                process_count(&view.timeline, action),
+                taken(view, action),
+            ]
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>()
+            .join("  "),
         ]);
         for part in parts(view, action) {
             let entry = part.newest(&view.timeline);
@@ -368,12 +391,49 @@ fn rows(
                 String::new(),
                 when(entry.time, now, zone),
                 pid.map_or_else(String::new, |pid| pid.to_string()),
-                cut(&format!("  {}", action_command(&view.timeline, &part))),
+                format!("  {}", action_command(&view.timeline, &part)),
                 changes(&changed, only.as_ref()),
             ]);
         }
     }
     rows
+}
+
+/// Which actions the reverts of an action took back or did again: `(takes 19 back)`.
+fn taken(view: &View, action: &Action) -> Option<String> {
+    let timeline = &view.timeline;
+    let reverts = action.entries.iter().copied();
+    let reverts: Vec<usize> = reverts
+        .filter(|index| timeline.entries[*index].group().is_some())
+        .collect();
+    let effect = (!reverts.is_empty()).then(|| RevertEffect::of(timeline, &reverts))??;
+    let named = |operations: &[usize]| {
+        let numbers = operations.iter().filter_map(|index| view.number(*index));
+        let mut numbers: Vec<u64> = numbers.collect();
+        numbers.sort_unstable_by_key(|number| std::cmp::Reverse(*number));
+        numbers.dedup();
+        let words: Vec<String> = numbers.iter().map(u64::to_string).collect();
+        match words.len() {
+            0 => None,
+            1..=NAMED => Some(words.join(", ")),
+            several => Some(format!("{several} actions")),
+        }
+    };
+    let back = named(&effect.undone).map(|named| format!("takes {named} back"));
+    let again = named(&effect.redone).map(|named| format!("does {named} again"));
+    let parts: Vec<String> = [back, again].into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| format!("({})", parts.join(", ")))
+}
+
+/// How many actions are named by their numbers.
+const NAMED: usize = 3;
+
+/// The row of each action in the table, without its head.
+pub fn plain_rows(view: &View, context: &Context<'_>) -> Vec<[String; 6]> {
+    let head = view.actions.first();
+    let head = head.map(|action| action.newest(&view.timeline).seq);
+    let mut rows = rows(view, head, &|_, _| Vec::new(), context);
+    rows.split_off(1)
 }
 
 /// Prints a row for each action, and one for each of its parts.
@@ -384,37 +444,12 @@ fn print_rows(
     context: &Context<'_>,
     output: &mut Output<'_>,
 ) -> Result<(), Error> {
-    let rows = rows(view, head, parts, context);
+    let mut rows = rows(view, head, parts, context);
     if rows.len() == 1 {
         return output.text("Nothing was done.\n");
     }
+    fit(&mut rows, output.columns);
     output.text(&table(&rows))
-}
-
-/// Rows in aligned columns; the last column is not padded.
-pub fn table<const N: usize>(rows: &[[String; N]]) -> String {
-    let mut widths = [1; N];
-    for row in rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(width_of(cell));
-        }
-    }
-    let mut text = String::new();
-    for row in rows {
-        let mut line = String::new();
-        for (at, (cell, width)) in row.iter().zip(widths).enumerate() {
-            if at + 1 == N {
-                line.push_str(cell);
-                continue;
-            }
-            let padding = width - width_of(cell) + if at == 0 { 1 } else { 2 };
-            line.push_str(cell);
-            line.extend(std::iter::repeat_n(' ', padding));
-        }
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
-    text
 }
 
 /// Prints operations one by one, the newest first.
@@ -449,81 +484,4 @@ fn print_operations(
         ]);
     }
     output.text(&table(&rows))
-}
-
-/// Prints one action.
-pub fn show(context: &mut Context<'_>, word: &str, output: &mut Output<'_>) -> Result<(), Error> {
-    let revision =
-        Revision::parse(word, &context.now).map_err(|message| Error::Usage { message })?;
-    let (timeline, mut found) = match revision {
-        Revision::Back(back) => newest(context, back.saturating_add(1))?,
-        _ => {
-            let timeline = context.whole()?;
-            let live = timeline.live(&|_| false);
-            let found = actions(&timeline, &live);
-            (timeline, found)
-        }
-    };
-    let at = match revision {
-        Revision::Back(back) => (back < found.len()).then_some(back),
-        Revision::Op(seq) => {
-            let index = timeline.find(seq);
-            let has = |action: &Action| index.is_some_and(|index| action.entries.contains(&index));
-            found.iter().position(has)
-        }
-        Revision::At(_) => None,
-    };
-    let nothing = || Error::Nothing {
-        message: format!("no live operation '{word}'"),
-    };
-    let action = found.swap_remove(at.ok_or_else(nothing)?);
-    let view = View::new(timeline, vec![action], context);
-    print_action(&view, context, output)
-}
-
-fn print_action(view: &View, context: &Context<'_>, output: &mut Output<'_>) -> Result<(), Error> {
-    let action = &view.actions[0];
-    if output.json {
-        output.object(&json::action(view, action, context))?;
-        for index in &action.entries {
-            output.object(&json::operation(view, *index, context))?;
-        }
-        return Ok(());
-    }
-    let (newest, oldest) = (action.newest(&view.timeline), action.oldest(&view.timeline));
-    let (changed, only) = view.changes(action);
-    let zone = context.now.time_zone();
-    let mut when = local(oldest.time, zone);
-    if newest.time.sec != oldest.time.sec {
-        when = format!("{when} to {}", local(newest.time, zone));
-    }
-    let mut rows = vec![
-        ["command".to_owned(), action_command(&view.timeline, action)],
-        ["when".to_owned(), when],
-        ["who".to_owned(), view.who(action, context)],
-    ];
-    let actor = action.actor(&view.timeline);
-    if let Some(process) = actor.process {
-        let number = |value: Option<u32>| value.map_or_else(|| "?".into(), |n| n.to_string());
-        let (ppid, sid) = (number(actor.ppid), number(actor.sid));
-        let text = format!("{}, parent {ppid}, session {sid}", name(process));
-        rows.push(["process".to_owned(), text]);
-    }
-    rows.push(["changes".to_owned(), changes(&changed, only.as_ref())]);
-    let title = count(action.entries.len(), "operation", "operations");
-    output.text(&format!("Action {}, {title}\n", newest.seq))?;
-    for [name, value] in rows {
-        output.text(&format!("  {name:<9}{value}\n"))?;
-    }
-    let lines = action.entries.iter().map(|index| {
-        let entry = &view.timeline.entries[*index];
-        let place = location(entry, &view.place(*index));
-        [
-            String::new(),
-            entry.seq.to_string(),
-            operation(entry),
-            place,
-        ]
-    });
-    output.text(&table(&lines.collect::<Vec<_>>()))
 }

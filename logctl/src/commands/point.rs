@@ -5,6 +5,7 @@
 use crate::actions::visible;
 use crate::describe::local;
 use crate::error::Error;
+use crate::marks::NamedMark;
 use crate::revision::Revision;
 use crate::timeline::Timeline;
 
@@ -31,7 +32,7 @@ pub fn cut(
             let last = back.checked_sub(1).and_then(|last| all.get(last));
             match (last, all.get(back)) {
                 // The reverted operations were live before.
-                (Some(last), _) if last.newest(timeline).group().is_some() => {
+                (Some(last), _) if last.has_reverts(timeline) => {
                     last.oldest(timeline).seq.saturating_sub(1)
                 }
                 (_, Some(action)) => action.newest(timeline).seq,
@@ -58,7 +59,14 @@ pub fn described(timeline: &Timeline, revision: Revision, context: &Context<'_>)
     let zone = context.now.time_zone();
     match revision {
         Revision::Op(seq) => match timeline.find(seq) {
-            Some(index) => format!("op {seq} ({})", local(timeline.entries[index].time, zone)),
+            Some(index) => {
+                let entry = &timeline.entries[index];
+                let time = local(entry.time, zone);
+                match NamedMark::of_entry(entry) {
+                    Some(mark) => format!("'{}' ({time})", mark.name),
+                    None => format!("op {seq} ({time})"),
+                }
+            }
             None => format!("op {seq}"),
         },
         Revision::Back(1) => "one action before".into(),

@@ -28,7 +28,7 @@ pub fn run(
         }
         // The kernel has verified the checksums.
         let object = match Line::parse(line, None) {
-            Ok(parsed) => json::op(path, &parsed),
+            Ok(parsed) => json::logged_op(path, &parsed, line),
             Err(error) => json::unread_op(path, line, error.as_str()),
         };
         output.object(&object)?;

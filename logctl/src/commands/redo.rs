@@ -9,30 +9,32 @@ use crate::cli::Options;
 use crate::describe;
 use crate::error::Error;
 use crate::group::{ask_searching, operations, GroupReply, LeftOut};
+use crate::operation_spec::{of_run, OperationSpec};
 use crate::output::Output;
 use crate::save::displaced;
 use crate::timeline::Timeline;
 use crate::uapi::RevertGroup;
+use loggerfs_log::line::Op;
 use loggerfs_log::plan::{RedoStep, RedoWalk};
 use loggerfs_log::types::ObjectId;
 
 use super::context::Context;
-use super::log::View;
 use super::report::{refused, Report};
 use super::revert::flags;
+use super::view::View;
 
-/// Does the newest undone actions again, by one request.
+/// Does the newest undone actions again, or a run that was undone, by one request.
 ///
 /// An undo of several actions has one line for each object, so it can be taken back only as a whole. Where fewer
 /// of its actions are wanted, a second request takes the others back once more.
 pub fn run(
     context: &mut Context<'_>,
-    count: usize,
+    what: &str,
     options: Options,
     output: &mut Output<'_>,
 ) -> Result<(), Error> {
     let timeline = context.whole()?;
-    let Choice { undos, done, rest } = Choice::of(&timeline, count.max(1))?;
+    let Choice { undos, done, rest } = Choice::named(&timeline, what)?;
     let redone = request(
         context,
         &timeline,
@@ -115,6 +117,58 @@ struct Choice {
 }
 
 impl Choice {
+    /// Of a number of actions, or of a run.
+    fn named(timeline: &Timeline, what: &str) -> Result<Self, Error> {
+        if let Some(OperationSpec::Run { mark, name }) = OperationSpec::parse(what) {
+            return Self::of_run(timeline, mark, &name);
+        }
+        match what.parse::<usize>() {
+            Ok(count) => Self::of(timeline, count.max(1)),
+            Err(_) => Err(Error::Usage {
+                message: format!("'{what}' is neither a number of actions nor the name of a run"),
+            }),
+        }
+    }
+
+    /// The undos that took back nothing but operations of a run.
+    fn of_run(timeline: &Timeline, mark: u64, name: &str) -> Result<Self, Error> {
+        let run: HashSet<usize> = of_run(timeline, mark).into_iter().collect();
+        let is_its = |taken: &[usize]| !taken.is_empty() && taken.iter().all(|i| run.contains(i));
+        let mut choice = Self {
+            undos: Vec::new(),
+            done: Vec::new(),
+            rest: Vec::new(),
+        };
+        let mut all = BTreeSet::new();
+        for undo in undone(timeline) {
+            let taken = reverted_operations(timeline, &undo);
+            if is_its(&taken) {
+                all.extend(taken);
+                choice.undos.extend(undo);
+            }
+        }
+        let all: Vec<usize> = all.into_iter().collect();
+        choice.done = actions(timeline, &all).into_iter().rev().collect();
+        choice.undos.sort_unstable();
+        if !choice.undos.is_empty() {
+            return Ok(choice);
+        }
+        let live = timeline.live(&|_| false);
+        let is_revert = |index: &&usize| timeline.entries[**index].op == Op::Revert;
+        let revert = live
+            .iter()
+            .filter(is_revert)
+            .find(|index| is_its(&timeline.reverted_operations(**index)));
+        let message = match revert {
+            None => format!("no undo of the run '{name}' is there to be taken back"),
+            Some(index) => {
+                let seq = timeline.entries[*index].seq;
+                format!("the run '{name}' was taken back by op {seq}: `logctl undo {seq}` brings it back")
+            }
+        };
+        Err(Error::Nothing { message })
+    }
+
     fn of(timeline: &Timeline, count: usize) -> Result<Self, Error> {
         let mut choice = Self {
             undos: Vec::new(),

@@ -2,21 +2,25 @@
 
 //! The report of a request: done, planned, or refused.
 
+use std::collections::HashSet;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use crate::cli::Options;
 use crate::describe::{action_command, changes, count, cut, taken_back};
 use crate::error::{exit_code, obstacle, process, Error};
 use crate::group::{GroupReply, LeftOut};
-use crate::json;
+use crate::json::{self, JsonObject};
+use crate::live_places::LivePlaces;
 use crate::output::Output;
-use crate::paths::{Paths, Place};
+use crate::paths::Place;
 use crate::quote::word;
 use crate::timeline::Timeline;
 use crate::uapi::{Conflict, Reason};
 
 use super::context::Context;
-use super::log::{table, View};
+use super::table::table;
+use super::view::View;
 
 /// How many actions or conflicts are listed.
 const LISTED: usize = 20;
@@ -42,6 +46,12 @@ pub struct Report<'r> {
 impl Report<'_> {
     /// Prints the operations that were taken back, and those that were left out.
     pub fn print(&self, context: &Context<'_>, output: &mut Output<'_>) -> Result<(), Error> {
+        self.print_done(context, output)?;
+        self.print_left_out(context, output)
+    }
+
+    /// Prints the operations that were taken back, or would be.
+    pub fn print_done(&self, context: &Context<'_>, output: &mut Output<'_>) -> Result<(), Error> {
         if output.json {
             for action in &self.view.actions {
                 output.object(&json::action(self.view, action, context))?;
@@ -59,7 +69,15 @@ impl Report<'_> {
             }
         }
         self.print_staying(context, output)?;
-        output.finish()?;
+        output.finish()
+    }
+
+    /// Lists those that were left out; then the request was done in part.
+    pub fn print_left_out(
+        &self,
+        context: &Context<'_>,
+        output: &mut Output<'_>,
+    ) -> Result<(), Error> {
         if self.left_out.is_empty() {
             return Ok(());
         }
@@ -71,7 +89,13 @@ impl Report<'_> {
         );
         output.say(format_args!("{left}:"));
         list(&conflicts, &self.view.timeline, context, output);
-        tell(self.command, &conflicts, context, output)?;
+        tell(
+            self.command,
+            &conflicts,
+            &self.view.timeline,
+            context,
+            output,
+        )?;
         Err(Error::Conflicts {
             path: context.root.clone(),
             code: 3,
@@ -106,10 +130,8 @@ impl Report<'_> {
             return Ok(());
         }
         if output.json {
-            for note in staying {
-                output.object(&json::note(self.command, &context.root, note))?;
-            }
-            return Ok(());
+            let timeline = &self.view.timeline;
+            return describe_all("note", self.command, staying, timeline, context, output);
         }
         let verb = if self.options.dry_run {
             "would stay"
@@ -181,6 +203,18 @@ pub fn refused(
     context: &Context<'_>,
     output: &mut Output<'_>,
 ) -> Error {
+    refused_with(command, timeline, (total, answer), true, context, output)
+}
+
+/// As [`refused`]; the hint on how to go on may be left out.
+pub fn refused_with(
+    command: &'static str,
+    timeline: &Timeline,
+    (total, answer): (usize, &GroupReply),
+    has_hint: bool,
+    context: &Context<'_>,
+    output: &mut Output<'_>,
+) -> Error {
     let errno = answer.refused.unwrap_or(rustix::io::Errno::IO);
     let conflicts = &answer.conflicts;
     let known = |conflict: &Conflict| timeline.find(conflict.seq).is_some();
@@ -208,10 +242,10 @@ pub fn refused(
             "the later operation is another user's; `logctl log` lists your actions, and `logctl \
              revert OP` takes one of them back without the others.",
         );
-    } else if let Some(hint) = way_out(command, conflicts, others != 0) {
+    } else if let Some(hint) = way_out(command, conflicts, others != 0).filter(|_| has_hint) {
         output.hint(hint);
     }
-    if let Err(error) = tell(command, conflicts, context, output) {
+    if let Err(error) = tell(command, conflicts, timeline, context, output) {
         return error;
     }
     let reasons = conflicts
@@ -236,6 +270,13 @@ fn way_out(command: &str, conflicts: &[Conflict], has_others: bool) -> Option<&'
         ("undo", false, true) => {
             "`logctl revert OP --partial` takes the rest of the action back (exit 3)."
         }
+        ("revert", true, true) => {
+            "--partial takes the others back (exit 3), --merge also lines of text files; `logctl revert OP` \
+             takes what is in the way back first."
+        }
+        ("revert", true, false) => {
+            "--merge takes lines of text files back; `logctl revert OP` takes what is in the way back first."
+        }
         (_, true, true) => {
             "--partial takes the others back (exit 3); `logctl revert OP` takes what is in the way \
              back first."
@@ -253,17 +294,12 @@ fn list(
     context: &Context<'_>,
     output: &mut Output<'_>,
 ) {
-    let live = timeline.live(&|_| false);
-    let places = Paths::places(timeline, &live, context.tree);
-    let place = |seq: u64| -> Option<&Place> {
-        let index = timeline.find(seq)?;
-        let at = live.binary_search(&index).ok()?;
-        places.get(at)
-    };
+    let places = LivePlaces::of(timeline, conflicts, context.tree);
+    // A file with several operations, or several later ones in its way, is named once; a save, by its newest operation.
+    let (mut seen, mut saves) = (HashSet::new(), HashSet::new());
     let mut rows: Vec<[String; 4]> = conflicts
         .iter()
-        .take(LISTED)
-        .map(|conflict| {
+        .filter_map(|conflict| {
             let reason = Reason::from_code(conflict.reason);
             let by = match (timeline.find(conflict.blocker), conflict.blocker) {
                 // The number of a process.
@@ -277,8 +313,9 @@ fn list(
                 (None, seq) => Some(format!("another user (op {seq})")),
             };
             let (kind, mut why) = obstacle(reason, by.as_deref());
-            let at =
-                place(conflict.seq).and_then(|place| place.now.as_ref().or(place.path.as_ref()));
+            let at = places
+                .find(conflict.seq)
+                .and_then(|place| place.now.as_ref().or(place.path.as_ref()));
             if at.is_some() && reason.is_some_and(is_of_one) {
                 let seq = match conflict.blocker {
                     0 => conflict.seq,
@@ -287,14 +324,17 @@ fn list(
                 why += &format!(" (op {seq})");
             }
             let at = at.map_or_else(|| format!("op {}", conflict.seq), |at| name(at));
-            [" ".to_owned(), kind.to_owned(), at, why]
+            let save = places.save(conflict.seq);
+            let is_first = save.is_none_or(|save| saves.insert((kind, save)));
+            let is_new = seen.insert((kind, at.clone())) && is_first;
+            is_new.then(|| [" ".to_owned(), kind.to_owned(), at, why])
         })
         .collect();
-    // Several operations of one file have one thing in their way.
-    rows.dedup();
+    let more = rows.len().saturating_sub(LISTED);
+    rows.truncate(LISTED);
     output.say(table(&rows).trim_end_matches('\n'));
-    if conflicts.len() > LISTED {
-        output.say(format_args!("  … and {} more", conflicts.len() - LISTED));
+    if more > 0 {
+        output.say(format_args!("  … and {more} more"));
     }
 }
 
@@ -318,14 +358,70 @@ fn name(path: &Path) -> String {
 fn tell(
     command: &'static str,
     conflicts: &[Conflict],
+    timeline: &Timeline,
     context: &Context<'_>,
     output: &mut Output<'_>,
 ) -> Result<(), Error> {
     if !output.json {
         return Ok(());
     }
-    for conflict in conflicts {
-        output.object(&json::conflict(command, &context.root, conflict))?;
-    }
+    describe_all("error", command, conflicts, timeline, context, output)?;
     output.finish()
+}
+
+/// Conflicts or notes as JSON.
+fn describe_all(
+    kind: &str,
+    command: &str,
+    conflicts: &[Conflict],
+    timeline: &Timeline,
+    context: &Context<'_>,
+    output: &mut Output<'_>,
+) -> Result<(), Error> {
+    let places = LivePlaces::of(timeline, conflicts, context.tree);
+    for conflict in conflicts {
+        let place = places.find(conflict.seq);
+        let mut object = described(kind, conflict, place, timeline, context);
+        object.put("command", command);
+        output.object(&object.into_value())?;
+    }
+    Ok(())
+}
+
+/// A conflict: where, why, and the operation or process in the way.
+fn described(
+    kind: &str,
+    conflict: &Conflict,
+    place: Option<&Place>,
+    timeline: &Timeline,
+    context: &Context<'_>,
+) -> JsonObject {
+    let reason = Reason::from_code(conflict.reason);
+    let path = place.and_then(|place| place.path.as_ref());
+    let path = path.map_or_else(|| context.root.clone(), |path| context.root.join(path));
+    let now = place.and_then(|place| place.now.as_ref());
+    let now = now.map(|now| context.root.join(now));
+    let is_busy = reason == Some(Reason::Busy);
+    let blocker = timeline.find(conflict.blocker).filter(|_| !is_busy);
+    let by = blocker.map(|index| timeline.entries[index].actor.program());
+    let (word, why) = obstacle(reason, by.as_deref());
+    let mut object = JsonObject::new(kind, &path);
+    object
+        .put("reason", reason.map_or("Unknown", Reason::as_str))
+        .put("kind", word)
+        .put("message", why)
+        .put("op", conflict.seq);
+    if let Some(now) = now {
+        object.put_bytes("path_now", now.as_os_str().as_bytes());
+    }
+    let key = if is_busy {
+        "blocking_pid"
+    } else {
+        "blocking_op"
+    };
+    object.put_known(key, Some(conflict.blocker).filter(|number| *number != 0));
+    if let Some(index) = blocker {
+        object.put("by", json::actor(&timeline.entries[index], context));
+    }
+    object
 }

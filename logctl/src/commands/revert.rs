@@ -6,11 +6,14 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
+
 use crate::actions::{actions, visible};
 use crate::cli::{Options, Selection};
 use crate::describe::count;
 use crate::error::{Error, Refusal};
 use crate::group::{ask_partly, ask_searching, operations, GroupReply, LeftOut};
+use crate::json::JsonObject;
 use crate::operation_spec::OperationSpec;
 use crate::output::Output;
 use crate::paths::PathState;
@@ -19,14 +22,18 @@ use crate::quote::quoted;
 use crate::revision::Revision;
 use crate::rewind::Rewind;
 use crate::save::{displaced, SaveUnits};
+use crate::select::SelectedOperations;
 use crate::timeline::Timeline;
-use crate::uapi::{Conflict, Reason, RevertGroup};
+use crate::uapi::{Conflict, Operation, Reason, RevertGroup};
 use crate::verify::{verify, Comparison};
 
 use super::context::{named_operations, Context};
-use super::log::{warn_uncertain, View};
+use super::log::warn_uncertain;
+use super::merge;
 use super::point::{cut, described};
 use super::report::{refused, Report};
+use super::revert_out;
+use super::view::View;
 
 /// The flags of a request.
 pub fn flags(options: Options, more: u32) -> u32 {
@@ -44,8 +51,27 @@ pub fn flags(options: Options, more: u32) -> u32 {
     force | dry_run | no_redo | more
 }
 
-/// Sends the request for the chosen operations, and prints the report. True: an operation was taken back, or
-/// would be.
+/// The treatment of operations that later ones conflict with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnConflict {
+    /// Nothing is taken back.
+    Refuse,
+    /// They are left out.
+    LeaveOut,
+    /// Text files are merged, others are left out.
+    Merge,
+}
+
+/// The result of a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Done {
+    /// Whether an operation was taken back, or would be.
+    pub is_changed: bool,
+    /// The number of actions of which operations were taken back.
+    pub actions: usize,
+}
+
+/// Sends the request for the chosen operations, and prints the report.
 pub fn request(
     context: &mut Context<'_>,
     command: &'static str,
@@ -53,36 +79,20 @@ pub fn request(
     chosen: &[usize],
     (options, more, partial): (Options, u32, bool),
     output: &mut Output<'_>,
-) -> Result<bool, Error> {
-    let asked = operations(&timeline, chosen);
-    let total = asked.len();
-    if u64::try_from(total).unwrap_or(u64::MAX) > RevertGroup::MOST {
-        let message = format!("{total} operations are more than one request takes");
-        return Err(Error::Nothing { message });
-    }
-    let flags = flags(options, more);
-    let live = timeline.live(&|index| chosen.binary_search(&index).is_ok());
-    let units = SaveUnits::of(&timeline, &live);
-    let blocked = blocked(&timeline, &units, chosen);
+) -> Result<Done, Error> {
     let (answer, done, left_out) = if partial {
-        let all = (asked, &blocked[..]);
-        ask_partly(
-            context.object,
-            (&timeline, context.tree),
-            &units,
-            all,
-            flags,
-        )
-    } else if blocked.is_empty() {
-        let known = (&timeline, context.tree);
-        let answer = ask_searching(context.object, known, &asked, flags);
-        (answer, asked, LeftOut::new())
+        ask_for_some(
+            context,
+            command,
+            &timeline,
+            chosen,
+            flags(options, more),
+            output,
+        )?
     } else {
-        (GroupReply::refusal(&blocked), asked, LeftOut::new())
+        let answer = plan(context, command, &timeline, chosen, (options, more), output)?;
+        (answer, operations(&timeline, chosen), LeftOut::new())
     };
-    if answer.refused.is_some() {
-        return Err(refused(command, &timeline, total, &answer, context, output));
-    }
     let done: HashSet<u64> = done.iter().map(|operation| operation.seq).collect();
     let mut kept: Vec<usize> = chosen.to_vec();
     let staying: HashSet<u64> = (answer.staying.iter()).map(|note| note.seq).collect();
@@ -103,11 +113,78 @@ pub fn request(
         options,
     };
     report.print(context, output)?;
-    Ok(answer.reply.reverted != 0)
+    Ok(Done {
+        is_changed: answer.reply.reverted != 0,
+        actions: report.view.actions.len(),
+    })
+}
+
+/// The kernel's answer to the request for all chosen operations, which is not refused.
+pub fn plan(
+    context: &mut Context<'_>,
+    command: &'static str,
+    timeline: &Timeline,
+    chosen: &[usize],
+    (options, more): (Options, u32),
+    output: &mut Output<'_>,
+) -> Result<GroupReply, Error> {
+    let asked = asked(timeline, chosen)?;
+    let live = timeline.live(&|index| chosen.binary_search(&index).is_ok());
+    let blocked = blocked(timeline, &SaveUnits::of(timeline, &live), chosen);
+    let answer = if blocked.is_empty() {
+        let (known, flags) = ((timeline, context.tree), flags(options, more));
+        ask_searching(context.object, known, &asked, flags)
+    } else {
+        GroupReply::refusal(&blocked)
+    };
+    match answer.refused {
+        None => Ok(answer),
+        Some(_) => Err(refused(
+            command,
+            timeline,
+            asked.len(),
+            &answer,
+            context,
+            output,
+        )),
+    }
+}
+
+/// The same for as many of them as possible, with those that were done and those that were left out.
+fn ask_for_some(
+    context: &mut Context<'_>,
+    command: &'static str,
+    timeline: &Timeline,
+    chosen: &[usize],
+    flags: u32,
+    output: &mut Output<'_>,
+) -> Result<(GroupReply, Vec<Operation>, LeftOut), Error> {
+    let asked = asked(timeline, chosen)?;
+    let total = asked.len();
+    let live = timeline.live(&|index| chosen.binary_search(&index).is_ok());
+    let units = SaveUnits::of(timeline, &live);
+    let blocked = blocked(timeline, &units, chosen);
+    let (known, all) = ((timeline, context.tree), (asked, &blocked[..]));
+    let (answer, done, left_out) = ask_partly(context.object, known, &units, all, flags);
+    match answer.refused {
+        None => Ok((answer, done, left_out)),
+        Some(_) => Err(refused(command, timeline, total, &answer, context, output)),
+    }
+}
+
+/// The request's operations, the newest first, unless there are too many.
+pub fn asked(timeline: &Timeline, chosen: &[usize]) -> Result<Vec<Operation>, Error> {
+    let asked = operations(timeline, chosen);
+    let total = asked.len();
+    if u64::try_from(total).unwrap_or(u64::MAX) > RevertGroup::MOST {
+        let message = format!("{total} operations are more than one request takes");
+        return Err(Error::Nothing { message });
+    }
+    Ok(asked)
 }
 
 /// The conflicts that the kernel does not report for a single operation.
-fn blocked(timeline: &Timeline, units: &SaveUnits<'_>, chosen: &[usize]) -> Vec<Conflict> {
+pub fn blocked(timeline: &Timeline, units: &SaveUnits<'_>, chosen: &[usize]) -> Vec<Conflict> {
     let is_revert = |index: &usize| timeline.entries[*index].group().is_some();
     let reverts: Vec<usize> = chosen.iter().copied().filter(is_revert).collect();
     let chosen: HashSet<usize> = chosen.iter().copied().collect();
@@ -116,38 +193,83 @@ fn blocked(timeline: &Timeline, units: &SaveUnits<'_>, chosen: &[usize]) -> Vec<
     blocked
 }
 
-/// Takes the operations of a selection back.
-pub fn revert(
+/// The operations of a selection, at least one.
+fn choose(
     context: &mut Context<'_>,
     words: &[PathBuf],
     selection: &Selection,
-    (options, partial): (Options, bool),
     output: &mut Output<'_>,
-) -> Result<(), Error> {
+) -> Result<(Timeline, SelectedOperations), Error> {
     let filter = context.filter(selection, words)?;
     let timeline = context.whole()?;
     context.check_names(&timeline, &filter.places)?;
     let chosen = filter.choose(&timeline, context.tree);
     let chosen = chosen.map_err(|selection_error| context.selection_error(selection_error))?;
     if chosen.entries.is_empty() {
-        warn_uncertain(&chosen.uncertain, "were not taken back", context, output);
+        warn_uncertain(&chosen.uncertain, "were not taken back", context, output)?;
         let message = "no live operation matches".to_owned();
         return Err(Error::Nothing { message });
     }
-    let request_options = (options, 0, partial);
-    let done = request(
-        context,
-        "revert",
-        timeline,
-        &chosen.entries,
-        request_options,
-        output,
-    );
+    Ok((timeline, chosen))
+}
+
+/// Writes copies of files as they would be without the operations of a selection. `out`: the directory, and
+/// whether files that were changed later are merged.
+pub fn revert_out(
+    context: &mut Context<'_>,
+    words: &[PathBuf],
+    selection: &Selection,
+    out: (&Path, bool),
+    output: &mut Output<'_>,
+) -> Result<(), Error> {
+    let (timeline, chosen) = choose(context, words, selection, output)?;
+    warn_uncertain(&chosen.uncertain, "were not taken back", context, output)?;
+    let chosen = (&chosen.entries[..], 0);
+    revert_out::run(context, "revert", &timeline, chosen, out, output)
+}
+
+/// Writes copies of files as they would be without the newest operations of each.
+pub fn newest_out(
+    context: &mut Context<'_>,
+    files: &[PathBuf],
+    count: u64,
+    out: &Path,
+    output: &mut Output<'_>,
+) -> Result<(), Error> {
+    if let Some(dir) = files.iter().find(|file| file.is_dir()) {
+        let dir = quoted(dir);
+        let message =
+            format!("{dir} is a directory: choose its operations, `--last 1` for example");
+        return Err(Error::Usage { message });
+    }
+    let (timeline, mut chosen) = newest_of(context, files, count)?;
+    chosen.sort_unstable();
+    let chosen = (&chosen[..], RevertGroup::WALK);
+    revert_out::run(context, "revert", &timeline, chosen, (out, false), output)
+}
+
+/// Takes the operations of a selection back.
+pub fn revert(
+    context: &mut Context<'_>,
+    words: &[PathBuf],
+    selection: &Selection,
+    (options, on_conflict): (Options, OnConflict),
+    output: &mut Output<'_>,
+) -> Result<(), Error> {
+    let (timeline, chosen) = choose(context, words, selection, output)?;
+    let (entries, is_merge) = (&chosen.entries[..], on_conflict == OnConflict::Merge);
+    let done = match on_conflict {
+        OnConflict::Merge => merge::request(context, "revert", timeline, entries, options, output),
+        _ => {
+            let how = (options, 0, on_conflict == OnConflict::LeaveOut);
+            request(context, "revert", timeline, entries, how, output).map(|done| done.is_changed)
+        }
+    };
     let is_in_part = matches!(done, Err(Error::Conflicts { code: 3, .. }));
     if done.is_ok() || is_in_part {
-        warn_uncertain(&chosen.uncertain, "were not taken back", context, output);
+        warn_uncertain(&chosen.uncertain, "were not taken back", context, output)?;
     }
-    if done? && !options.dry_run && !options.no_redo {
+    if done? && !options.dry_run && !options.no_redo && !is_merge {
         output.hint("`logctl undo` takes that back.");
     }
     match chosen.uncertain.first() {
@@ -171,6 +293,25 @@ pub fn try_newest(
     options: Options,
     output: &mut Output<'_>,
 ) -> Result<(), Error> {
+    let (timeline, chosen) = newest_of(context, files, count)?;
+    let request_options = (options, RevertGroup::WALK, false);
+    request(
+        context,
+        "revert",
+        timeline,
+        &chosen,
+        request_options,
+        output,
+    )
+    .map(drop)
+}
+
+/// The newest operations of each of several files.
+fn newest_of(
+    context: &mut Context<'_>,
+    files: &[PathBuf],
+    count: u64,
+) -> Result<(Timeline, Vec<usize>), Error> {
     let timeline = context.whole()?;
     let live = timeline.live(&|_| false);
     let count = usize::try_from(count).unwrap_or(usize::MAX);
@@ -187,16 +328,7 @@ pub fn try_newest(
         }
         chosen.extend(own);
     }
-    let request_options = (options, RevertGroup::WALK, false);
-    request(
-        context,
-        "revert",
-        timeline,
-        &chosen,
-        request_options,
-        output,
-    )
-    .map(drop)
+    Ok((timeline, chosen))
 }
 
 /// Brings files, or all of them, to the state that they had at a point, by whichever operations and
@@ -236,7 +368,7 @@ pub fn restore(
     })?;
     let request_options = (options, 0, partial);
     let again = Timeline::clone(&timeline);
-    let done = request(context, "restore", again, &chosen, request_options, output)?;
+    let done = request(context, "restore", again, &chosen, request_options, output)?.is_changed;
     if options.dry_run {
         return Ok(());
     }
@@ -245,7 +377,16 @@ pub fn restore(
     let comparison = verify(&timeline, &rewind, &after, context.tree);
     let left = self::rewind(&after, cut, &places, context);
     judge(&comparison, left.left_over(), (&what, &when))?;
-    if !output.json {
+    if output.json {
+        output.object(&restored(
+            cut,
+            (&what, &when),
+            &places,
+            &comparison,
+            done,
+            context,
+        ))?;
+    } else {
         output.text(&format!("Restored {what} to {when}.\n"))?;
         output.finish()?;
         report_not_compared(&comparison, context, output);
@@ -296,13 +437,43 @@ fn is_there(
     }
     let comparison = verify(timeline, rewind, timeline, context.tree);
     judge(&comparison, 0, (what, when))?;
-    if !output.json {
+    if output.json {
+        let words = (what, when);
+        let object = restored(rewind.cut(), words, places, &comparison, false, context);
+        output.object(&object)?;
+    } else {
         output.text(&format!(
             "{what} is as it was at {when}; nothing was changed.\n"
         ))?;
         output.finish()?;
     }
     Ok(())
+}
+
+/// The state that was restored, as JSON, and which parts of it could not be compared with the log.
+fn restored(
+    cut: u64,
+    (what, when): (&str, &str),
+    places: &[PathBuf],
+    comparison: &Comparison,
+    is_changed: bool,
+    context: &Context<'_>,
+) -> Value {
+    let list = |paths: &[PathBuf]| -> Vec<Value> {
+        let paths = paths.iter().map(|path| context.root.join(path));
+        paths.map(|path| path.to_string_lossy().into()).collect()
+    };
+    let mut object = JsonObject::new("restored", &context.root);
+    object
+        .put("to_op", cut)
+        .put("what", what)
+        .put("when", when)
+        .put("paths", list(places))
+        .put("changed", is_changed)
+        .put("compared", comparison.compared)
+        .put("not_compared", list(&comparison.unknown))
+        .put("not_seen", list(&comparison.unseen));
+    object.into_value()
 }
 
 /// Checks the result of a restore. `left`: the number of operations whose state still differs.

@@ -200,6 +200,7 @@ impl<'l> FileReport<'l> {
             .put("command", "revert")
             .put("reverted", self.reverted)
             .put("inside", self.inside)
+            .put("listed", self.operations.len())
             .put("no_redo", self.no_redo)
             .put_known("op", self.own)
             .put_known("next_op", self.next.map(|line| line.seq));

@@ -18,13 +18,14 @@ use serde_json::Value;
 use signal_hook::consts::{SIGINT, SIGQUIT};
 
 use crate::actions::{nanoseconds, Action};
-use crate::cli::{DiffOptions, Options, RunOptions};
+use crate::cli::{Command as Verb, DiffOptions, Options, RunOptions};
 use crate::describe::changes;
 use crate::error::{Error, Refusal};
-use crate::json::{changes_value, JsonObject};
+use crate::json::{changes_value, files_value, JsonObject};
 use crate::operation_spec::{OperationName, OperationSpec};
 use crate::output::Output;
-use crate::process::ProcessSpec;
+use crate::process::{name, ProcessSpec};
+use crate::process_trees::TreeSpec;
 use crate::procfs::started;
 use crate::quote::quote_bytes;
 use crate::select::{Filter, SelectedOperations, SelectionError};
@@ -33,11 +34,20 @@ use crate::uapi::Reason;
 use loggerfs_log::line::Process;
 
 use super::context::Context;
-use super::log::{print_table, warn_uncertain, View};
+use super::log::{print_table, warn_uncertain};
+use super::view::View;
 use super::{ask, diff, is_interactive, revert};
 
 /// The exit code for a failure of logctl itself, as env(1) and timeout(1) have it.
 pub const FAILED: u8 = 125;
+
+/// The exit code of `run` after an error: that of a command that was not started as a shell has it.
+pub fn exit_code(error: &Error) -> u8 {
+    match error {
+        Error::NotStarted { .. } | Error::NeedsAnswer { .. } => error.exit_code(),
+        _ => FAILED,
+    }
+}
 
 /// The end of the changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,29 +68,38 @@ impl Outcome {
 }
 
 /// Runs the command, and returns its exit code.
-pub fn run(
-    context: &mut Context<'_>,
-    words: &[OsString],
-    options: RunOptions,
-    output: &mut Output<'_>,
-) -> Result<u8, Error> {
+pub fn run(context: &mut Context<'_>, verb: &Verb, output: &mut Output<'_>) -> Result<u8, Error> {
+    let Verb::Run {
+        name,
+        stat,
+        options,
+        words,
+    } = verb
+    else {
+        return Ok(FAILED);
+    };
+    let options = *options;
     let is_interactive = is_interactive();
     if options.ask && !is_interactive {
         let message = "--ask needs a terminal; nothing was run".to_owned();
-        return Err(Error::Usage { message });
+        return Err(Error::NeedsAnswer { message });
     }
     let number = ProcessSpec {
         pid: std::process::id(),
         start: None,
     };
     context.known(Some(number), "run")?;
+    if let Some(name) = name {
+        context.place_mark(name, "", true)?;
+    }
     let before = newest(context)?;
     let code = match execute(words) {
         Ok(status) => code_of(status),
-        Err(error) => return Ok(not_started(words, &error, output)),
+        Err(error) => return Err(not_started(words, error)),
     };
     let run = Run {
         words,
+        label: name.as_deref(),
         code,
         before,
     };
@@ -92,6 +111,9 @@ pub fn run(
         }
         Some(found) => {
             output.say(run.summary(found));
+            if *stat {
+                found.print_stat(context, output)?;
+            }
             match run.is_wanted(found, (options, is_interactive), context, output)? {
                 true => Outcome::Kept,
                 false => {
@@ -110,6 +132,8 @@ pub fn run(
 /// A command that has ended.
 struct Run<'w> {
     words: &'w [OsString],
+    /// The name that was given to it.
+    label: Option<&'w str>,
     code: u8,
     /// The number of the newest line before it.
     before: u64,
@@ -120,6 +144,8 @@ struct Found {
     view: View,
     /// All of it, as one action.
     whole: Action,
+    /// This process, as the lines of the command record it.
+    own: Process,
 }
 
 impl Run<'_> {
@@ -143,10 +169,10 @@ impl Run<'_> {
         let filter = Filter {
             ops: vec![OperationSpec::Range(Some(first), None)],
             is_raw: true,
-            tree: Some(ProcessSpec {
+            tree: Some(TreeSpec::Process(ProcessSpec {
                 pid: own.pid,
                 start: Some(own.start),
-            }),
+            })),
             ..Filter::default()
         };
         let SelectedOperations {
@@ -157,11 +183,11 @@ impl Run<'_> {
             Err(SelectionError::Nothing(_)) => return Ok(None),
             chosen => chosen.map_err(|error| context.selection_error(error))?,
         };
-        warn_uncertain(&uncertain, "are not counted", context, output);
+        warn_uncertain(&uncertain, "are not counted", context, output)?;
         let whole = Action { entries };
         let view = View::new(timeline, actions, context);
         let is_nothing = whole.entries.is_empty();
-        Ok((!is_nothing).then_some(Found { view, whole }))
+        Ok((!is_nothing).then_some(Found { view, whole, own }))
     }
 
     fn summary(&self, found: &Found) -> String {
@@ -212,20 +238,41 @@ impl Run<'_> {
             .collect();
         object
             .put("args", words)
+            .put("title", self.name())
+            .put_known("name", self.label)
             .put("exit", self.code)
             .put("outcome", outcome.as_str());
-        if let Some(Found { view, whole }) = found {
+        if let Some(Found { view, whole, own }) = found {
             object
                 .put("first_op", whole.oldest(&view.timeline).seq)
                 .put("last_op", whole.newest(&view.timeline).seq)
                 .put("operations", whole.entries.len())
-                .put("changes", changes_value(&view.changes(whole).0));
+                .put("process", name(*own));
+            let changes = view.changes(whole).0;
+            object
+                .put("changes", changes_value(&changes))
+                .put("files", files_value(view, &changes, context));
         }
         object.into_value()
     }
 }
 
 impl Found {
+    /// Prints how many lines of each file were added and removed.
+    fn print_stat(&self, context: &mut Context<'_>, output: &mut Output<'_>) -> Result<(), Error> {
+        let options = DiffOptions {
+            stat: true,
+            ..DiffOptions::default()
+        };
+        diff::of_entries(
+            context,
+            &self.view.timeline,
+            &self.whole.entries,
+            &options,
+            output,
+        )
+    }
+
     /// Prints the differences that arose while the command ran.
     fn print_differences(
         &self,
@@ -347,16 +394,13 @@ fn code_of(status: ExitStatus) -> u8 {
     u8::try_from(code).unwrap_or(FAILED)
 }
 
-/// Reports a command that could not be started, and returns the exit code as a shell has it.
-fn not_started(words: &[OsString], error: &io::Error, output: &mut Output<'_>) -> u8 {
+/// The error for a command that could not be started.
+fn not_started(words: &[OsString], error: io::Error) -> Error {
     let name = words
         .first()
         .map(|word| quote_bytes(word.as_bytes(), false));
-    let name = name.unwrap_or_default();
-    output.say(format_args!("error: {name} was not started: {error}"));
-    match error.kind() {
-        io::ErrorKind::NotFound => 127,
-        io::ErrorKind::PermissionDenied => 126,
-        _ => FAILED,
+    Error::NotStarted {
+        name: name.unwrap_or_default(),
+        error,
     }
 }

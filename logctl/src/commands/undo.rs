@@ -5,23 +5,27 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use crate::actions::{actions, visible, Action};
+use crate::actions::{actions, is_on_names, is_settled, nanoseconds, visible, Action, JOINED};
 use crate::cli::{Options, Selection};
 use crate::describe::{action_command, count as count_of};
 use crate::error::{Error, Refusal};
 use crate::group::{ask, operations};
+use crate::housekeeping::Housekeeping;
+use crate::json::remark;
 use crate::last_change::last_change;
 use crate::output::Output;
 use crate::paths::Tree;
 use crate::session::Session;
 use crate::timeline::Timeline;
 use crate::uapi::{Reason, RevertGroup};
-use loggerfs_log::line::Op;
+use loggerfs_log::line::{Op, Process};
 use loggerfs_log::types::ObjectId;
 
 use super::context::{named_operations, Context};
 use super::log::newest_matching;
+use super::merge;
 use super::revert::{flags, request};
+use super::revert_out;
 
 /// So many actions are taken back without a question.
 const UNASKED: usize = 10;
@@ -33,8 +37,12 @@ pub struct Wanted<'w> {
     pub count: Option<u64>,
     /// Of all sessions.
     pub any: bool,
+    /// Whether files that were changed later are merged.
+    pub merge: bool,
     /// Paths, and operations of actions.
     pub words: &'w [PathBuf],
+    /// Where copies are written instead.
+    pub out: Option<&'w Path>,
 }
 
 /// Takes back the newest actions of this session, or of each of several paths, or the actions that words name.
@@ -44,7 +52,13 @@ pub fn undo(
     options: Options,
     output: &mut Output<'_>,
 ) -> Result<(), Error> {
-    let Wanted { count, any, words } = wanted;
+    let Wanted {
+        count,
+        any,
+        merge,
+        words,
+        out,
+    } = wanted;
     let request_options = (options, RevertGroup::WALK, false);
     let is_named = words.iter().any(|word| named_operations(word).is_some());
     let (timeline, chosen) = match count {
@@ -58,7 +72,7 @@ pub fn undo(
             let session = context.session.filter(|_| !any && words.is_empty());
             let found = newest(context, (count, words), session, options)?;
             let all = count.saturating_mul(words.len().max(1));
-            if all > UNASKED && !options.dry_run {
+            if all > UNASKED && !options.dry_run && out.is_none() {
                 confirm(context, all)?;
             }
             found
@@ -66,26 +80,63 @@ pub fn undo(
     };
     let mut entries: Vec<usize> = chosen.entries.into_iter().collect();
     entries.sort_unstable();
+    let timeline = match merge && !timeline.is_whole() {
+        // A file is merged by all lines about its name.
+        true => whole(context, &timeline, &mut entries)?,
+        false => timeline,
+    };
     for seq in chosen.staying {
-        output.say(format_args!(
-            "The directory that op {seq} made is not empty: it stays."
-        ));
+        let message = format!("The directory that op {seq} made is not empty: it stays.");
+        output.say(&message);
+        if output.json {
+            let mut note = remark("NotEmpty", &context.root, &message);
+            note.put("command", "undo").put("op", seq);
+            output.object(&note.into_value())?;
+        }
     }
-    let number = actions(&timeline, &entries).len();
-    request(context, "undo", timeline, &entries, request_options, output)?;
+    if let Some(out) = out {
+        let chosen = (&entries[..], RevertGroup::WALK);
+        return revert_out::run(context, "undo", &timeline, chosen, (out, merge), output);
+    }
+    let reverted = match merge {
+        true => {
+            merge::request(context, "undo", timeline, &entries, options, output)?;
+            0
+        }
+        false => request(context, "undo", timeline, &entries, request_options, output)?.actions,
+    };
     if chosen.passed != 0 {
         let newer = count_of(chosen.passed, "newer action is", "newer actions are");
-        output.say(format_args!(
-            "{newer} of other sessions: `logctl undo --any` takes the newest of all."
-        ));
+        let message =
+            format!("{newer} of other sessions: `logctl undo --any` takes the newest of all.");
+        output.say(&message);
+        if output.json {
+            let mut note = remark("OtherSessions", &context.root, &message);
+            note.put("command", "undo").put("actions", chosen.passed);
+            output.object(&note.into_value())?;
+        }
     }
-    if !options.dry_run && !options.no_redo {
-        output.hint(&match number {
+    if !options.dry_run && !options.no_redo && !merge {
+        output.hint(&match reverted {
             ..=1 => "`logctl redo` takes the undo back.".to_owned(),
             several => format!("`logctl redo -{several}` takes the undo back."),
         });
     }
     Ok(())
+}
+
+/// All lines; entries of a part are those of the whole then.
+fn whole(
+    context: &mut Context<'_>,
+    part: &Timeline,
+    entries: &mut Vec<usize>,
+) -> Result<Timeline, Error> {
+    let whole = context.whole()?;
+    let found = entries
+        .iter()
+        .filter_map(|index| whole.find(part.entries[*index].seq));
+    *entries = found.collect();
+    Ok(whole)
 }
 
 /// The operations to be taken back.
@@ -158,17 +209,7 @@ fn newest(
     options: Options,
 ) -> Result<(Timeline, Chosen), Error> {
     if !paths.is_empty() {
-        let timeline = context.whole()?;
-        let places = paths.iter().map(|path| context.place(path));
-        context.check_names(&timeline, &places.collect::<Result<Vec<_>, _>>()?)?;
-        let mut choice = UndoSelection::new(&timeline, context.me, None);
-        for path in paths {
-            for _ in 0..count {
-                choice.last_done_to(path, context)?;
-            }
-        }
-        let chosen = Chosen::of(choice.chosen);
-        return Ok((timeline, chosen));
+        return newest_at(context, count, paths);
     }
     let me = context.me;
     let is_mine =
@@ -176,8 +217,8 @@ fn newest(
     let is_own = |timeline: &Timeline, action: &Action| {
         session.is_none_or(|session| session.did(timeline, action))
     };
-    let (mut timeline, found) = newest_matching(context, count, &is_mine, &is_own)?;
-    let has_reverts = |action: &Action| action.newest(&timeline).group().is_some();
+    let (mut timeline, found) = newest_matching(context, count, true, &is_mine, &is_own)?;
+    let has_reverts = |action: &Action| action.has_reverts(&timeline);
     if found.iter().take(count).any(has_reverts) {
         // Operations that these reverts took back become live again, at any age.
         timeline = context.whole()?;
@@ -186,6 +227,76 @@ fn newest(
     choice.newest_actions(count)?;
     let chosen = choice.into_chosen(Vec::new());
     without_staying(context, count, (timeline, chosen), session, options)
+}
+
+/// The operations of the last changes of each of several paths. Reads only as much of the history as they need,
+/// unless one is a directory, below which anything may have been changed.
+fn newest_at(
+    context: &mut Context<'_>,
+    count: usize,
+    paths: &[PathBuf],
+) -> Result<(Timeline, Chosen), Error> {
+    let places = paths.iter().map(|path| context.place(path));
+    let places = places.collect::<Result<Vec<_>, _>>()?;
+    let mut is_directory = places.iter().map(|place| context.root.join(place).is_dir());
+    let mut timeline = match is_directory.any(|is_directory| is_directory) {
+        true => context.whole()?,
+        false => Timeline::of_user(context.me),
+    };
+    loop {
+        let extended = timeline.extend_further(context.object);
+        extended.map_err(|errno| context.unread(errno))?;
+        if timeline.is_whole() {
+            context.check_names(&timeline, &places)?;
+        }
+        let chosen = last_changes(&timeline, count, paths, context);
+        if timeline.is_whole() {
+            return Ok((timeline, Chosen::of(chosen?)));
+        }
+        match chosen {
+            Ok(entries) if is_certain(&timeline, &entries) => {
+                return Ok((timeline, Chosen::of(entries)));
+            }
+            // What is missing may be older.
+            Ok(_) | Err(Error::Refused(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The operations of the last changes of each path, of what was read.
+fn last_changes(
+    timeline: &Timeline,
+    count: usize,
+    paths: &[PathBuf],
+    context: &Context<'_>,
+) -> Result<HashSet<usize>, Error> {
+    let mut choice = UndoSelection::new(timeline, context.me, None);
+    for path in paths {
+        for _ in 0..count {
+            choice.last_done_to(path, context)?;
+        }
+    }
+    Ok(choice.chosen)
+}
+
+/// Whether no operation that was not read belongs to the chosen ones: older steps of a save are by the process
+/// that did the later ones. What a revert took back may be of any age.
+fn is_certain(timeline: &Timeline, chosen: &HashSet<usize>) -> bool {
+    let Some(end) = timeline.entries.last() else {
+        return false;
+    };
+    let mut entries: Vec<usize> = chosen.iter().copied().collect();
+    entries.sort_unstable();
+    let has_all_steps = |index: &usize| {
+        let entry = &timeline.entries[*index];
+        let is_younger =
+            |process: Process| nanoseconds(process.start) - nanoseconds(end.time) > JOINED;
+        entry.group().is_none()
+            && (!is_on_names(entry.op) || entry.actor.process.is_some_and(is_younger))
+    };
+    let actions = actions(timeline, &entries);
+    entries.iter().all(has_all_steps) && actions.iter().all(|action| is_settled(timeline, action))
 }
 
 /// Goes on to the next older action where all that was chosen are directories that were made and are not
@@ -243,6 +354,8 @@ struct UndoSelection<'t> {
     session: Option<Session>,
     /// The number of newer actions of other sessions.
     passed: usize,
+    /// Actions that did nothing else are passed over.
+    housekeeping: Housekeeping,
 }
 
 impl<'t> UndoSelection<'t> {
@@ -254,6 +367,7 @@ impl<'t> UndoSelection<'t> {
             staying: HashSet::new(),
             session,
             passed: 0,
+            housekeeping: Housekeeping::of(timeline),
         }
     }
 
@@ -285,7 +399,8 @@ impl<'t> UndoSelection<'t> {
     fn newest_actions(&mut self, count: usize) -> Result<(), Error> {
         let mut left = count;
         while left != 0 {
-            let all = visible(self.timeline, &self.own_left());
+            let mut all = visible(self.timeline, &self.own_left());
+            all.retain(|action| !self.housekeeping.is_all_of(self.timeline, action));
             let Some(first) = all.iter().position(|action| self.is_of_session(action)) else {
                 let newest = all.first().filter(|_| left == count);
                 return Err(self.nothing(count, count - left, newest));
@@ -302,7 +417,7 @@ impl<'t> UndoSelection<'t> {
                 self.chosen.extend(&action.entries);
                 left -= 1;
                 // The operations that a revert took back become live again.
-                if left == 0 || action.newest(self.timeline).group().is_some() {
+                if left == 0 || action.has_reverts(self.timeline) {
                     break;
                 }
             }

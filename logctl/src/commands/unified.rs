@@ -2,14 +2,16 @@
 
 //! Differences of texts in the unified format.
 
+use std::io;
 use std::path::Path;
 
 use anstyle::{AnsiColor, Style};
-use similar::{ChangeTag, TextDiff};
+use similar::{ChangeTag, DiffOp, TextDiff};
 
 use crate::error::Error;
 use crate::output::Output;
 use crate::quote::word;
+use crate::word_diff::{pieces, Piece};
 
 use super::diff::FileChange;
 
@@ -43,8 +45,8 @@ pub fn changed_lines(old: &[u8], new: &[u8]) -> Option<(usize, usize)> {
     Some((count(ChangeTag::Insert), count(ChangeTag::Delete)))
 }
 
-/// Prints the change of one file.
-pub fn print(change: &FileChange, output: &mut Output<'_>) -> Result<(), Error> {
+/// Prints the change of one file. `by_word`: with changed words inside of lines.
+pub fn print(change: &FileChange, by_word: bool, output: &mut Output<'_>) -> Result<(), Error> {
     let name = |path: Option<&Path>, side: &str| match path {
         Some(path) => word(&Path::new(side).join(path)),
         None => "/dev/null".into(),
@@ -86,7 +88,28 @@ pub fn print(change: &FileChange, output: &mut Output<'_>) -> Result<(), Error> 
         HEAD,
         format!("--- {}\n+++ {}\n", names.0, names.1).as_bytes(),
     )?;
-    hunks(old, new, output)
+    match by_word {
+        true => word_hunks(old, new, output),
+        false => hunks(old, new, output),
+    }
+}
+
+/// The hunks of the change of a text, as [`print`] has them; `None`: there are none.
+pub fn patch(change: &FileChange) -> io::Result<Option<Vec<u8>>> {
+    if change.lines().is_none() {
+        return Ok(None);
+    }
+    let empty: &[u8] = &[];
+    let (old, new) = (&change.texts.0, &change.texts.1);
+    let (old, new) = (
+        old.as_deref().unwrap_or(empty),
+        new.as_deref().unwrap_or(empty),
+    );
+    let diff = TextDiff::from_lines(old, new);
+    let mut patch = Vec::new();
+    let mut unified = diff.unified_diff();
+    unified.context_radius(CONTEXT).to_writer(&mut patch)?;
+    Ok(Some(patch).filter(|patch| !patch.is_empty()))
 }
 
 fn hunks(old: &[u8], new: &[u8], output: &mut Output<'_>) -> Result<(), Error> {
@@ -109,6 +132,73 @@ fn hunks(old: &[u8], new: &[u8], output: &mut Output<'_>) -> Result<(), Error> {
                 Some(style) => output.styled(style, &line)?,
                 None => output.raw(&line)?,
             }
+        }
+    }
+    Ok(())
+}
+
+/// The note on a text that ends inside of a line.
+const UNENDED: &str = "\\ No newline at end of file";
+
+/// As [`hunks`], with the old and the new words in one text.
+fn word_hunks(old: &[u8], new: &[u8], output: &mut Output<'_>) -> Result<(), Error> {
+    let diff = TextDiff::from_lines(old, new);
+    let mut unified = diff.unified_diff();
+    for hunk in unified.context_radius(CONTEXT).iter_hunks() {
+        output.styled(PLACE, format!("{}\n", hunk.header()).as_bytes())?;
+        for operation in hunk.ops() {
+            let old = diff.old_slices()[operation.old_range()].concat();
+            let new = diff.new_slices()[operation.new_range()].concat();
+            if let DiffOp::Equal { .. } = operation {
+                output.raw(&new)?;
+                if !new.ends_with(b"\n") {
+                    output.text(&format!("\n{UNENDED}\n"))?;
+                }
+                continue;
+            }
+            changed_words(&old, &new, output)?;
+        }
+    }
+    Ok(())
+}
+
+/// Prints lines that differ. The end of the last one is no part of the comparison.
+fn changed_words(old: &[u8], new: &[u8], output: &mut Output<'_>) -> Result<(), Error> {
+    let without_end = |text: &'_ [u8]| text.strip_suffix(b"\n").map_or(text.len(), <[u8]>::len);
+    for piece in pieces(&old[..without_end(old)], &new[..without_end(new)]) {
+        match piece {
+            Piece::Same(text) => output.raw(text)?,
+            Piece::Removed(text) => marked(REMOVED, ("[-", "-]"), text, output)?,
+            Piece::Added(text) => marked(ADDED, ("{+", "+}"), text, output)?,
+        }
+    }
+    output.raw(b"\n")?;
+    let is_unended = |text: &[u8]| !text.is_empty() && !text.ends_with(b"\n");
+    let note = UNENDED.as_bytes();
+    match (is_unended(old), is_unended(new)) {
+        (false, false) => return Ok(()),
+        (true, true) => output.raw(note)?,
+        (true, false) => marked(REMOVED, ("[-", "-]"), note, output)?,
+        (false, true) => marked(ADDED, ("{+", "+}"), note, output)?,
+    }
+    output.raw(b"\n")
+}
+
+/// Prints a text with marks, or in a style: in each of its lines.
+fn marked(
+    style: Style,
+    (begin, end): (&str, &str),
+    text: &[u8],
+    output: &mut Output<'_>,
+) -> Result<(), Error> {
+    for (number, line) in text.split(|byte| *byte == b'\n').enumerate() {
+        if number != 0 {
+            output.raw(b"\n")?;
+        }
+        match output.has_color {
+            _ if line.is_empty() => {}
+            true => output.styled(style, line)?,
+            false => output.raw(&[begin.as_bytes(), line, end.as_bytes()].concat())?,
         }
     }
     Ok(())

@@ -3,6 +3,7 @@
 //! `versions`: lists the versions that a path had, across saves by rename and removals.
 
 use std::path::Path;
+use std::rc::Rc;
 
 use crate::describe::{action_command, bytes, cut, local};
 use crate::error::Error;
@@ -12,12 +13,13 @@ use crate::output::Output;
 use crate::past_tree::PastTree;
 use crate::quote::quoted;
 use crate::select::Filter;
-use crate::timeline::Timeline;
+use crate::timeline::{Entry, Timeline};
 use loggerfs_log::types::ObjectId;
 
 use super::context::Context;
-use super::log::{table, View};
+use super::table::table;
 use super::unified::{changed_lines, is_binary};
+use super::view::View;
 
 /// Contents longer than this are not compared line by line.
 const MOST: u64 = 4 << 20;
@@ -34,6 +36,26 @@ pub(super) struct Version {
 }
 
 impl Version {
+    /// That of a name that is not there.
+    fn gone() -> Self {
+        Self {
+            text: None,
+            length: None,
+            size: "gone".into(),
+            is_there: false,
+        }
+    }
+
+    /// The kind of the version, or why there is none.
+    fn state(&self) -> &str {
+        match (self.length, self.size.as_str()) {
+            (Some(_), _) => "file",
+            (None, "dir") => "directory",
+            (None, "?") => "unreadable",
+            (None, other) => other,
+        }
+    }
+
     /// The content, if it is text; that of a name that is not there is empty.
     pub(super) fn lines(&self) -> Option<&[u8]> {
         match &self.text {
@@ -67,21 +89,24 @@ pub fn run(
     let chosen = chosen.map_err(|selection_error| context.selection_error(selection_error))?;
     let view = View::new(timeline, chosen.actions, context);
     let mut rows = vec![["", "AT", "ID", "SIZE", "LINES", "BY"].map(str::to_owned)];
+    let mut last = LastVersion::default();
     for action in view.actions.iter().take(limit) {
         let (newest, oldest) = (action.newest(&view.timeline), action.oldest(&view.timeline));
-        let after = version(context, &view.timeline, &place, newest.seq)?;
-        let before = version(
-            context,
-            &view.timeline,
-            &place,
-            oldest.seq.saturating_sub(1),
-        )?;
+        let after = last.version(context, &view.timeline, &place, newest.seq)?;
+        let before = oldest.seq.saturating_sub(1);
+        let before = last.version(context, &view.timeline, &place, before)?;
         let lines = lines(&before, &after);
         if output.json {
             let mut object = made_by("version", &place, newest, context);
             object
+                .put("title", action_command(&view.timeline, action))
                 .put("exists", after.is_there)
-                .put_known("size", after.length);
+                .put("state", after.state())
+                .put_known("size", after.length)
+                .put("new", after.is_there && !before.is_there);
+            if let Some((added, removed)) = line_counts(&before, &after) {
+                object.put("added", added).put("removed", removed);
+            }
             output.object(&object.into_value())?;
             continue;
         }
@@ -89,19 +114,52 @@ pub fn run(
             String::new(),
             local(newest.time, context.now.time_zone()),
             newest.seq.to_string(),
-            after.size,
+            after.size.clone(),
             lines,
             cut(&action_command(&view.timeline, action)),
         ]);
     }
-    if output.json {
-        return Ok(());
-    }
-    if rows.len() == 1 {
+    if view.actions.is_empty() {
         let message = format!("the log has no version of {}", quoted(path));
         return Err(Error::Nothing { message });
     }
+    if output.json {
+        return Ok(());
+    }
     output.text(&table(&rows))
+}
+
+/// The version that was read last: that before an action is mostly the one after the action before.
+#[derive(Default)]
+struct LastVersion(Option<(StateKey, Rc<Version>)>);
+
+/// The object at a place, and its newest line then: as long as both are the same, so is the version.
+type StateKey = (Option<ObjectId>, Option<u64>);
+
+impl LastVersion {
+    /// As the function of this name.
+    fn version(
+        &mut self,
+        context: &mut Context<'_>,
+        timeline: &Timeline,
+        place: &Path,
+        cut: u64,
+    ) -> Result<Rc<Version>, Error> {
+        let object = PastTree::new(timeline, cut, context.tree, context.identify).object(place)?;
+        let is_own = |entry: &&Entry| entry.seq <= cut && entry.object == object;
+        let newest = object.and_then(|_| timeline.entries.iter().find(is_own));
+        let key = (object, newest.map(|entry| entry.seq));
+        match &self.0 {
+            Some((known, version)) if *known == key => return Ok(version.clone()),
+            _ => {}
+        }
+        let version = Rc::new(match object {
+            None => Version::gone(),
+            Some(object) => read(context, object, place, cut),
+        });
+        self.0 = Some((key, version.clone()));
+        Ok(version)
+    }
 }
 
 /// The version right after a line.
@@ -113,12 +171,7 @@ pub(super) fn version(
 ) -> Result<Version, Error> {
     let tree = PastTree::new(timeline, cut, context.tree, context.identify);
     match tree.object(place)? {
-        None => Ok(Version {
-            text: None,
-            length: None,
-            size: "gone".into(),
-            is_there: false,
-        }),
+        None => Ok(Version::gone()),
         Some(object) => Ok(read(context, object, place, cut)),
     }
 }
@@ -141,6 +194,11 @@ fn read(context: &mut Context<'_>, object: ObjectId, place: &Path, cut: u64) -> 
         size,
         is_there: true,
     }
+}
+
+/// How many lines a version added and removed, if both are text.
+fn line_counts(before: &Version, after: &Version) -> Option<(usize, usize)> {
+    changed_lines(before.lines()?, after.lines()?)
 }
 
 /// How many lines a version added and removed: `+3 -1`, or `new`.

@@ -103,7 +103,8 @@ fn device(present: &Metadata) -> u32 {
     u32::try_from(present.rdev() & u64::from(u32::MAX)).unwrap_or(0)
 }
 
-fn kind(mode: u32) -> FileType {
+/// The kind of an object by its mode.
+pub fn kind(mode: u32) -> FileType {
     match rustix::fs::FileType::from_raw_mode(mode) {
         rustix::fs::FileType::Directory => FileType::Directory,
         rustix::fs::FileType::Symlink => FileType::Symlink,

@@ -3,11 +3,9 @@
 //! The requests of FUSE, answered from the view.
 
 use std::cell::OnceCell;
-use std::collections::HashMap;
 use std::ffi::{c_int, OsStr};
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileExt;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -16,10 +14,10 @@ use fuser::{
     Filesystem, KernelConfig, Notifier, ReplyAttr, ReplyData, ReplyDirectoryPlus, ReplyEmpty,
     ReplyEntry, ReplyLseek, ReplyOpen, ReplyXattr, Request,
 };
-use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 
 use super::attributes::unknown;
+use super::handles::{answer, answer_lseek, answer_read, code, Handles};
 use super::view::View;
 use crate::past_directories::Listed;
 
@@ -32,8 +30,7 @@ pub struct PastFilesystem<'k> {
     /// Whether other users see it, whose rights by ACLs the kernel checks then.
     is_shared: bool,
     notifier: SharedNotifier,
-    handles: HashMap<u64, Handle>,
-    last_handle: u64,
+    handles: Handles<Handle>,
 }
 
 /// The channel for notices to the kernel, which exists once the view is mounted.
@@ -41,7 +38,11 @@ pub type SharedNotifier = Rc<OnceCell<Notifier>>;
 
 /// An open file or directory.
 enum Handle {
-    File(Rc<File>),
+    File {
+        inode: u64,
+        /// `None`: it is read only when the kernel asks, which keeps what it read before.
+        content: Option<Rc<File>>,
+    },
     /// `None`: it was not listed yet. The kernel keeps listings.
     Directory(Option<Vec<(Vec<u8>, Listed)>>),
 }
@@ -53,15 +54,22 @@ impl<'k> PastFilesystem<'k> {
             view,
             is_shared,
             notifier,
-            handles: HashMap::new(),
-            last_handle: 0,
+            handles: Handles::default(),
         }
     }
 
-    fn keep(&mut self, handle: Handle) -> u64 {
-        self.last_handle += 1;
-        self.handles.insert(self.last_handle, handle);
-        self.last_handle
+    /// The content of an open file.
+    fn content(&mut self, handle: u64) -> Result<Rc<File>, Errno> {
+        let Some(Handle::File { inode, content }) = self.handles.get_mut(handle) else {
+            return Err(Errno::BADF);
+        };
+        match content {
+            Some(content) => Ok(content.clone()),
+            None => {
+                let (read, _) = self.view.content(*inode)?;
+                Ok(content.insert(read).clone())
+            }
+        }
     }
 
     /// Fills an answer with the names of an open directory from `offset` on.
@@ -72,7 +80,7 @@ impl<'k> PastFilesystem<'k> {
         offset: usize,
         reply: &mut ReplyDirectoryPlus,
     ) -> Result<(), Errno> {
-        let Some(Handle::Directory(names)) = self.handles.get_mut(&handle) else {
+        let Some(Handle::Directory(names)) = self.handles.get_mut(handle) else {
             return Err(Errno::BADF);
         };
         let names = match names {
@@ -119,10 +127,6 @@ impl<'k> PastFilesystem<'k> {
 
 fn generation(listed: &Listed) -> u64 {
     listed.object.map_or(0, |object| object.generation.into())
-}
-
-fn code(errno: Errno) -> c_int {
-    errno.raw_os_error()
 }
 
 impl Filesystem for PastFilesystem<'_> {
@@ -178,14 +182,20 @@ impl Filesystem for PastFilesystem<'_> {
 
     fn open(&mut self, _: &Request<'_>, number: u64, _: i32, reply: ReplyOpen) {
         let inode = self.view.nodes.inode(number);
-        match self.view.content(inode) {
-            Ok((content, is_new)) => {
-                if let (true, Some(notifier)) = (is_new, self.notifier.get()) {
+        let content = match self.view.was_read(inode) {
+            true => Ok(None),
+            false => self.view.content(inode).map(Some),
+        };
+        match content {
+            Ok(content) => {
+                let has_holes = matches!(content, Some((_, true)));
+                if let (true, Some(notifier)) = (has_holes, self.notifier.get()) {
                     // The number of blocks, and with it whether there are holes, is known only now. Negative:
                     // of attributes alone. A kernel that does not take the notice shows the guess.
                     let _ = notifier.inval_inode(number, -1, 0);
                 }
-                let handle = self.keep(Handle::File(content));
+                let content = content.map(|(content, _)| content);
+                let handle = self.handles.keep(Handle::File { inode, content });
                 reply.opened(handle, FOPEN_KEEP_CACHE);
             }
             Err(errno) => reply.error(code(errno)),
@@ -203,14 +213,8 @@ impl Filesystem for PastFilesystem<'_> {
         _: Option<u64>,
         reply: ReplyData,
     ) {
-        let Some(Handle::File(file)) = self.handles.get(&handle) else {
-            return reply.error(code(Errno::BADF));
-        };
-        let mut buffer = vec![0; usize::try_from(size).unwrap_or(0)];
-        match read_at(file, &mut buffer, u64::try_from(offset).unwrap_or(0)) {
-            Ok(length) => reply.data(&buffer[..length]),
-            Err(_) => reply.error(code(Errno::IO)),
-        }
+        let file = self.content(handle);
+        answer_read(file.as_deref(), offset, size, reply);
     }
 
     fn release(
@@ -223,8 +227,7 @@ impl Filesystem for PastFilesystem<'_> {
         _: bool,
         reply: ReplyEmpty,
     ) {
-        self.handles.remove(&handle);
-        reply.ok();
+        self.handles.release(handle, reply);
     }
 
     fn lseek(
@@ -236,25 +239,12 @@ impl Filesystem for PastFilesystem<'_> {
         whence: i32,
         reply: ReplyLseek,
     ) {
-        const SEEK_DATA: i32 = 3;
-        const SEEK_HOLE: i32 = 4;
-        let Some(Handle::File(file)) = self.handles.get(&handle) else {
-            return reply.error(code(Errno::BADF));
-        };
-        let from = u64::try_from(offset).unwrap_or(u64::MAX);
-        let to = match whence {
-            SEEK_DATA => rustix::fs::seek(file, SeekFrom::Data(from)),
-            SEEK_HOLE => rustix::fs::seek(file, SeekFrom::Hole(from)),
-            _ => Err(Errno::INVAL),
-        };
-        match to {
-            Ok(to) => reply.offset(i64::try_from(to).unwrap_or(i64::MAX)),
-            Err(errno) => reply.error(code(errno)),
-        }
+        let file = self.content(handle);
+        answer_lseek(file.as_deref(), offset, whence, reply);
     }
 
     fn opendir(&mut self, _: &Request<'_>, _: u64, _: i32, reply: ReplyOpen) {
-        let handle = self.keep(Handle::Directory(None));
+        let handle = self.handles.keep(Handle::Directory(None));
         reply.opened(handle, FOPEN_CACHE_DIR | FOPEN_KEEP_CACHE);
     }
 
@@ -275,8 +265,7 @@ impl Filesystem for PastFilesystem<'_> {
     }
 
     fn releasedir(&mut self, _: &Request<'_>, _: u64, handle: u64, _: i32, reply: ReplyEmpty) {
-        self.handles.remove(&handle);
-        reply.ok();
+        self.handles.release(handle, reply);
     }
 
     fn getxattr(
@@ -304,28 +293,4 @@ impl Filesystem for PastFilesystem<'_> {
         });
         answer(names, size, reply);
     }
-}
-
-/// Answers a request for a value, or for its length.
-fn answer(value: Result<Vec<u8>, Errno>, size: u32, reply: ReplyXattr) {
-    match value.map(|value| (u32::try_from(value.len()), value)) {
-        Ok((Ok(length), _)) if size == 0 => reply.size(length),
-        Ok((Ok(length), value)) if length <= size => reply.data(&value),
-        Ok(_) => reply.error(code(Errno::RANGE)),
-        Err(errno) => reply.error(code(errno)),
-    }
-}
-
-/// Reads until the buffer is full or the file ends.
-fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> std::io::Result<usize> {
-    let mut length = 0;
-    while length < buffer.len() {
-        match file.read_at(&mut buffer[length..], offset + length as u64) {
-            Ok(0) => break,
-            Ok(read) => length += read,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(length)
 }

@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use fuser::MountOption;
+use fuser::{Filesystem, MountOption};
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -19,7 +19,7 @@ use super::view::View;
 use crate::error::Error;
 
 /// A mounted view.
-pub struct MountedView<'k>(fuser::Session<PastFilesystem<'k>>);
+pub struct MountedView<F: Filesystem>(fuser::Session<F>);
 
 /// Checks that a directory can be mounted on without hiding files, and returns its path. `device` is that of
 /// the mount whose past is shown.
@@ -55,9 +55,26 @@ pub fn check_directory(dir: &Path, device: u64) -> Result<PathBuf, Error> {
 
 const NAME_ANOTHER: &str = "name an empty directory.";
 
-impl<'k> MountedView<'k> {
-    /// Mounts a view on an empty directory. `source` is the name that the table of mounts shows.
-    pub fn mount(view: View<'k>, dir: &Path, source: &str, is_shared: bool) -> Result<Self, Error> {
+impl<'k> MountedView<PastFilesystem<'k>> {
+    /// Mounts the view of a point, as [`Self::mount`].
+    pub fn of_point(
+        view: View<'k>,
+        dir: &Path,
+        source: &str,
+        is_shared: bool,
+    ) -> Result<Self, Error> {
+        let notifier = SharedNotifier::default();
+        let filesystem = PastFilesystem::new(view, is_shared, notifier.clone());
+        let mounted = Self::mount(filesystem, dir, source, is_shared)?;
+        // Set only once.
+        let _ = notifier.set(mounted.0.notifier());
+        Ok(mounted)
+    }
+}
+
+impl<F: Filesystem> MountedView<F> {
+    /// Mounts a filesystem on an empty directory. `source` is the name that the table of mounts shows.
+    pub fn mount(filesystem: F, dir: &Path, source: &str, is_shared: bool) -> Result<Self, Error> {
         let mut options = vec![
             MountOption::RO,
             MountOption::NoDev,
@@ -71,12 +88,8 @@ impl<'k> MountedView<'k> {
         }
         // Signals that come from now on unmount.
         let signals = signals().map_err(|error| mount_error(dir, &error))?;
-        let notifier = SharedNotifier::default();
-        let filesystem = PastFilesystem::new(view, is_shared, notifier.clone());
         let session = fuser::Session::new(filesystem, dir, &options);
         let session = session.map_err(|error| mount_error(dir, &error))?;
-        // Set only once.
-        let _ = notifier.set(session.notifier());
         let dir = dir.to_owned();
         std::thread::spawn(move || unmount_on_signal(signals, &dir));
         Ok(Self(session))

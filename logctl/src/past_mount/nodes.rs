@@ -28,6 +28,8 @@ pub struct Node {
     pub attributes: Option<FileAttr>,
     /// Its content, while it is open.
     pub content: Weak<File>,
+    /// Whether its content was read since the kernel knows it.
+    pub was_read: bool,
     /// How many lookups the kernel has not forgotten.
     lookups: u64,
 }

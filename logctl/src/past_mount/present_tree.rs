@@ -20,6 +20,18 @@ pub struct PresentTree {
     root: OwnedFd,
     device: u64,
     inode: u64,
+    /// Whether it is the root of this process.
+    is_own_root: bool,
+}
+
+/// A name in a directory.
+pub struct PresentEntry {
+    /// The name.
+    pub name: Vec<u8>,
+    /// The inode number of its object.
+    pub inode: u64,
+    /// The object's mode.
+    pub mode: u32,
 }
 
 /// How often a path is resolved again, if a rename disturbed the resolution.
@@ -31,10 +43,13 @@ impl PresentTree {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(root, flags, Mode::empty())?;
         let found = metadata(root.try_clone()?)?;
+        let own = std::fs::metadata("/")?;
+        let is_own_root = (own.dev(), own.ino()) == (found.dev(), found.ino());
         Ok(Self {
             root,
             device: found.dev(),
             inode: found.ino(),
+            is_own_root,
         })
     }
 
@@ -46,6 +61,18 @@ impl PresentTree {
     /// The inode number of its root.
     pub fn inode(&self) -> u64 {
         self.inode
+    }
+
+    /// Whether the mount is attached somewhere. In one that was unmounted while it was busy, no directory is above
+    /// the root. A mount that is the root of this process is taken for attached.
+    pub fn is_attached(&self) -> bool {
+        let id = |path: &str| statat(&self.root, path, AtFlags::empty());
+        match id("..") {
+            Ok(above) => {
+                self.is_own_root || (above.st_dev, above.st_ino) != (self.device, self.inode)
+            }
+            Err(_) => false,
+        }
     }
 
     /// Opens a path; the last component is not resolved.
@@ -85,9 +112,9 @@ impl PresentTree {
         }
     }
 
-    /// Opens a file or directory for reading, if it has this inode number.
-    pub fn open_inode(&self, path: &Path, inode: u64) -> Result<OwnedFd, Errno> {
-        let opened = self.descriptor(path, OFlags::RDONLY)?;
+    /// Opens a file or directory, if it has this inode number.
+    pub fn open_inode(&self, path: &Path, inode: u64, access: OFlags) -> Result<OwnedFd, Errno> {
+        let opened = self.descriptor(path, access)?;
         match rustix::fs::fstat(&opened)?.st_ino == inode {
             true => Ok(opened),
             false => Err(Errno::NOENT),
@@ -97,7 +124,13 @@ impl PresentTree {
     /// The names in a directory with this inode number, each with an inode number. Other filesystems that are
     /// mounted there are left out.
     pub fn entries(&self, path: &Path, inode: u64) -> Result<Vec<(Vec<u8>, u64)>, Errno> {
-        let mut entries = Dir::new(self.open_inode(path, inode)?)?;
+        let entries = self.listing(path, inode)?.into_iter();
+        Ok(entries.map(|entry| (entry.name, entry.inode)).collect())
+    }
+
+    /// The same, with modes.
+    pub fn listing(&self, path: &Path, inode: u64) -> Result<Vec<PresentEntry>, Errno> {
+        let mut entries = Dir::new(self.open_inode(path, inode, OFlags::RDONLY)?)?;
         let mut names = Vec::new();
         while let Some(entry) = entries.read() {
             let name = entry?.file_name().to_owned();
@@ -107,7 +140,11 @@ impl PresentTree {
             let found = statat(entries.fd()?, &name, AtFlags::SYMLINK_NOFOLLOW);
             if let Ok(found) = found {
                 if found.st_dev == self.device {
-                    names.push((name.into_bytes(), found.st_ino));
+                    names.push(PresentEntry {
+                        name: name.into_bytes(),
+                        inode: found.st_ino,
+                        mode: found.st_mode,
+                    });
                 }
             }
         }

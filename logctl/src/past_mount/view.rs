@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use fuser::FileAttr;
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::attributes::{of_old_content, of_present};
@@ -24,7 +25,7 @@ use super::nodes::Nodes;
 use super::present_tree::PresentTree;
 use crate::error::Error;
 use crate::object::{self, Object};
-use crate::old_content::{facts, into_file, OldContent, TemporaryDir, Xattr};
+use crate::old_content::{facts, in_memory, into_file, OldContent, TemporaryDir, Xattr};
 use crate::past_directories::{Listed, PastDirectories};
 use crate::past_times::PastTimes;
 use crate::uapi::Reason;
@@ -53,6 +54,9 @@ const DEEPEST: usize = 4096;
 
 /// How often a look at the present tree is repeated because lines came meanwhile.
 const ATTEMPTS: usize = 8;
+
+/// Contents up to this length are kept in memory while they are open.
+const SHORT: u64 = 1 << 18;
 
 /// Where an old state is read.
 #[derive(Debug)]
@@ -109,9 +113,8 @@ impl<'k> View<'k> {
         Ok(self.newest != before)
     }
 
-    /// Reads something with all lines taken in: again, if it fails and lines have come meanwhile.
+    /// Reads something: again, if it fails and lines have come meanwhile.
     fn retried<T>(&mut self, read: impl Fn(&mut Self) -> Result<T, Errno>) -> Result<T, Errno> {
-        self.refresh()?;
         for _ in 1..ATTEMPTS {
             match read(self) {
                 Err(errno) if !self.refresh()? => return Err(errno),
@@ -129,14 +132,26 @@ impl<'k> View<'k> {
 
     /// The object of a name in a directory.
     pub fn lookup(&mut self, dir: u64, name: &OsStr) -> Result<Listed, Errno> {
-        self.refresh()?;
-        let place = self.find(dir).map(|(place, _)| place.join(name));
-        let present = match place.map(|place| self.present.stat(&place)) {
-            None | Some(Err(Errno::NOENT | Errno::XDEV)) => None,
-            Some(found) => Some(found?.ino()),
-        };
-        self.refresh()?;
-        let listed = match self.names.name(dir, name.as_bytes()) {
+        // Newer lines do not change what is known of a name.
+        let mut bound = self.names.name(dir, name.as_bytes());
+        let mut present = None;
+        for _ in 0..ATTEMPTS {
+            if bound.is_some() {
+                break;
+            }
+            let place = self.find(dir).map(|(place, _)| place.join(name));
+            present = match place.map(|place| self.present.stat(&place)) {
+                None | Some(Err(Errno::NOENT | Errno::XDEV)) => None,
+                Some(found) => Some(found?.ino()),
+            };
+            // The directory may have been moved before it was found.
+            let has_newer = self.refresh()?;
+            bound = self.names.name(dir, name.as_bytes());
+            if !has_newer {
+                break;
+            }
+        }
+        let listed = match bound {
             Some(bound) => bound.map(|object| Listed {
                 inode: object.inode,
                 object: Some(object),
@@ -184,6 +199,10 @@ impl<'k> View<'k> {
         let number = self.nodes.number(inode);
         for _ in 0..ATTEMPTS {
             let state = self.old_state(inode, None)?;
+            if let OldState::Read(_) = state {
+                // A newer line has the time of a write that the state shows.
+                self.refresh()?;
+            }
             let present = self.find(inode).map(|(_, found)| found);
             let links = match &present {
                 Some(found) if found.is_dir() => 1,
@@ -227,7 +246,7 @@ impl<'k> View<'k> {
         u32::try_from(links).unwrap_or(u32::MAX)
     }
 
-    /// The content of a regular file, in a file without a name, and whether it was read only now: it is read
+    /// The content of a regular file, in a file without a name, and whether holes were found in it: it is read
     /// once while it is in use.
     pub fn content(&mut self, inode: u64) -> Result<(Rc<File>, bool), Errno> {
         let open = self
@@ -241,27 +260,40 @@ impl<'k> View<'k> {
         let content = Rc::new(old.file.ok_or(Errno::IO)?);
         if let Some(node) = self.nodes.get_mut(inode) {
             node.content = Rc::downgrade(&content);
-            if let (Some(attributes), Ok(found)) = (&mut node.attributes, content.metadata()) {
+            node.was_read = true;
+            let known = node.attributes.as_mut().zip(content.metadata().ok());
+            if let Some((attributes, found)) = known.filter(|(_, found)| has_holes(found)) {
                 attributes.blocks = found.blocks();
+                return Ok((content, true));
             }
         }
-        Ok((content, true))
+        Ok((content, false))
+    }
+
+    /// Whether the content of a file was read since the kernel knows the file.
+    pub fn was_read(&self, inode: u64) -> bool {
+        self.nodes.get(inode).is_some_and(|node| node.was_read)
     }
 
     fn read_content(&mut self, inode: u64) -> Result<OldContent, Errno> {
-        let output = self.output()?;
+        let output = self.output(inode)?;
         match self.old_state(inode, Some(output))? {
             OldState::Read(old) => Ok(old),
             OldState::Refused => Err(Errno::ACCESS),
             OldState::Present => {
-                let output = self.output()?;
+                let output = self.output(inode)?;
                 self.read_open(inode, Some(output))
             }
         }
     }
 
-    fn output(&self) -> Result<File, Errno> {
-        let file = self.temporary.file();
+    /// An empty file for the content of an object: in memory if that is known to be short.
+    fn output(&self, inode: u64) -> Result<File, Errno> {
+        let known = self.nodes.get(inode).and_then(|node| node.attributes);
+        let file = match known.is_some_and(|known| known.size <= SHORT) {
+            true => in_memory(),
+            false => self.temporary.file(),
+        };
         file.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
     }
 
@@ -274,7 +306,7 @@ impl<'k> View<'k> {
         if let Some((place, _)) = self.find(inode) {
             return self.present.target(&place, inode);
         }
-        let output = self.output()?;
+        let output = self.output(inode)?;
         match self.old_state(inode, Some(output))? {
             OldState::Read(mut old) if old.size != 0 => {
                 let mut target = Vec::new();
@@ -335,7 +367,8 @@ impl<'k> View<'k> {
         if !found.is_file() && !found.is_dir() {
             return Err(Errno::NXIO);
         }
-        let mut opened = object::File::from(self.present.open_inode(&place, inode)?);
+        let mut opened =
+            object::File::from(self.present.open_inode(&place, inode, OFlags::RDONLY)?);
         let (itself, path) = (ObjectId::default(), Path::new(""));
         let read = match output {
             None => facts(&mut opened, itself, self.cut, path),
@@ -426,6 +459,11 @@ impl<'k> View<'k> {
         let found = self.present.stat(place).ok()?;
         (found.ino() == inode).then_some(found)
     }
+}
+
+/// Whether a file without a name has holes.
+fn has_holes(found: &Metadata) -> bool {
+    found.blocks().saturating_mul(512) < found.size()
 }
 
 /// The number of an error, as the view answers it.

@@ -14,17 +14,19 @@ use jiff::{Timestamp, Zoned};
 use logctl::arguments::normalize;
 use logctl::cli::parse;
 use logctl::commands::context::Context;
-use logctl::commands::{conclude, execute_on_mount};
+use logctl::commands::{conclude, execute_on_mount, off_mount};
 use logctl::describe::Users;
 use logctl::object::Object;
 use logctl::output::Output;
 use logctl::paths::{PathState, Tree};
 use logctl::session::Session;
+use logctl::system::System;
 use logctl::timeline::Timeline;
 use logctl::uapi::{
-    Conflict, Operation, ReadHistory, ReadLog, ReadPast, Reason, Revert, RevertGroup, Status,
+    Conflict, Operation, PlaceMark, ReadHistory, ReadLog, ReadPast, Reason, Revert, RevertGroup,
+    Status,
 };
-use loggerfs_log::line::Line;
+use loggerfs_log::line::{encode_percent, Line};
 use loggerfs_log::plan::{Access, Kind, Record};
 use loggerfs_log::types::ObjectId;
 use rustix::io::Errno;
@@ -51,12 +53,18 @@ pub struct Kernel {
     pub asked: Vec<(u32, Vec<u64>)>,
     /// How many bytes of lines an answer holds at most.
     pub room: usize,
+    /// How many lines were read of the history.
+    pub read: usize,
     /// The contents of each inode, each with the number of the operation that made it, the oldest first.
     pub contents: HashMap<u64, Vec<(u64, Vec<u8>)>>,
     /// Segments up to this one were dropped.
     pub dropped: u64,
     /// Whether the oldest one that is left names one before it.
     pub names_dropped: bool,
+    /// The state of the mount, if it can be read.
+    pub status: Option<Status>,
+    /// The error of a request for the state, other than EPERM.
+    pub status_error: Option<Errno>,
     /// Whether logctl runs in a PID namespace of its own.
     pub is_contained: bool,
     /// The session of the caller.
@@ -99,6 +107,24 @@ impl Kernel {
         lines.push((offset, text));
         self.last
             .insert(object.to_owned(), format!("{segment}:{offset}"));
+        self.places.insert(seq, (segment, offset));
+        seq
+    }
+
+    /// Adds the line of a mark at a second, with its keys. Returns its number.
+    pub fn mark(&mut self, second: i64, keys: &str) -> u64 {
+        self.seq += 1;
+        let seq = self.seq;
+        let segment = self.segments.len() as u64;
+        let lines = self.segments.last_mut().unwrap();
+        let offset = lines
+            .last()
+            .map_or(0, |(offset, text)| offset + text.len() as u64);
+        let time = BEGINNING + second;
+        let text =
+            format!("{time}.000000000 /usr/bin/logctl mark 0 0 seq={seq} {keys} sum=00000000\n");
+        Line::parse(text.as_bytes(), None).unwrap_or_else(|e| panic!("{e:?}: {text}"));
+        lines.push((offset, text));
         self.places.insert(seq, (segment, offset));
         seq
     }
@@ -149,6 +175,13 @@ impl Kernel {
     }
 }
 
+/// Text as a line has it.
+fn encoded_text(text: &[u8]) -> String {
+    let mut out = [0; 1024];
+    let len = encode_percent(text, &mut out).unwrap();
+    String::from_utf8(out[..len].to_vec()).unwrap()
+}
+
 /// Numbers, descending, as ranges, ascending; only direct neighbours are joined.
 fn ranges(seqs: &[u64]) -> Vec<String> {
     let mut ranges: Vec<(u64, u64)> = Vec::new();
@@ -166,6 +199,29 @@ fn ranges(seqs: &[u64]) -> Vec<String> {
 }
 
 impl Object for Kernel {
+    fn place_mark(
+        &mut self,
+        request: &mut PlaceMark,
+        name: &[u8],
+        message: &[u8],
+    ) -> Result<(), Errno> {
+        request.name_length = name.len() as u32;
+        request.message_length = message.len() as u32;
+        assert!(request.is_valid());
+        let mut keys = format!(
+            "pid=9@9.0 ppid=8 pgid=9 sid=8 uid=0 comm=logctl exec=1 args=logctl%00mark name={} parent=1.0",
+            encoded_text(name)
+        );
+        if !message.is_empty() {
+            keys += &format!(" message={}", encoded_text(message));
+        }
+        if request.flags & PlaceMark::RUN != 0 {
+            keys += " run=1";
+        }
+        request.seq = self.mark(3000, &keys);
+        Ok(())
+    }
+
     fn revert(&mut self, _: &mut Revert) -> Result<(), Errno> {
         panic!("a group is asked for")
     }
@@ -174,8 +230,11 @@ impl Object for Kernel {
         panic!("the whole history is asked for")
     }
 
-    fn status(&mut self, _: &mut Status) -> Result<(), Errno> {
-        Err(Errno::PERM)
+    fn status(&mut self, request: &mut Status) -> Result<(), Errno> {
+        *request = self
+            .status
+            .ok_or(self.status_error.unwrap_or(Errno::PERM))?;
+        Ok(())
     }
 
     fn read_history(&mut self, request: &mut ReadHistory, buffer: &mut [u8]) -> Result<(), Errno> {
@@ -189,10 +248,26 @@ impl Object for Kernel {
         }
         let lines = &self.segments[request.segment as usize - 1];
         let mut filled = Vec::new();
-        let from = request.offset;
+        let mut from = request.offset;
         request.offset = ReadHistory::END;
-        for (offset, text) in lines.iter().filter(|(offset, _)| *offset >= from) {
-            if filled.len() >= self.room {
+        let mut end = u64::MAX;
+        if request.flags & ReadHistory::BACKWARD != 0 {
+            end = if from == 0 { u64::MAX } else { from };
+            let most = self.room.min(buffer.len() / 2);
+            (from, request.offset) = (0, 0);
+            let mut length = 0;
+            for (offset, text) in lines.iter().rev().filter(|(offset, _)| *offset < end) {
+                (from, length) = (*offset, length + text.len());
+                if length >= most {
+                    request.offset = *offset;
+                    break;
+                }
+            }
+        }
+        let asked = |(offset, _): &&(u64, String)| (from..end).contains(offset);
+        self.read += lines.iter().filter(asked).count();
+        for (offset, text) in lines.iter().filter(asked) {
+            if end == u64::MAX && request.flags == 0 && filled.len() >= self.room {
                 request.offset = *offset;
                 break;
             }
@@ -379,6 +454,12 @@ pub fn now() -> Zoned {
 
 /// Runs a command line on a mount: exit code, results, messages.
 pub fn run(kernel: &mut Kernel, files: &Files, words: &str) -> (u8, String, String) {
+    let (code, results, messages) = run_bytes(kernel, files, words);
+    (code, String::from_utf8(results).unwrap(), messages)
+}
+
+/// As [`run`], with results that need not be text.
+pub fn run_bytes(kernel: &mut Kernel, files: &Files, words: &str) -> (u8, Vec<u8>, String) {
     let words: Vec<String> = words
         .split(' ')
         .map(|word| word.replace('_', " "))
@@ -390,7 +471,7 @@ pub fn run(kernel: &mut Kernel, files: &Files, words: &str) -> (u8, String, Stri
     let cli = parse(normalize(arguments)).unwrap();
     let (mut results, mut messages) = (Vec::new(), Vec::new());
     let mut stripped = anstream::StripStream::new(&mut messages);
-    let mut output = Output::new(&mut results, &mut stripped, cli.json);
+    let mut output = Output::new(&mut results, &mut stripped, cli.json.is_some());
     let identify = |path: &Path| Ok(files.objects.get(path).copied());
     let (has_own_pids, session) = (!kernel.is_contained, kernel.session);
     let confirm = |question: &str| {
@@ -409,10 +490,15 @@ pub fn run(kernel: &mut Kernel, files: &Files, words: &str) -> (u8, String, Stri
         me: None,
         users: Users::of("root:x:0:0::/root:/bin/sh\nana:x:1000:1000::/home/ana:/bin/sh\n"),
     };
-    let result = execute_on_mount(&cli.command, &mut context, &mut output);
+    let result = off_mount(
+        &cli.command,
+        None,
+        &System::at(Path::new("/nonexistent")),
+        &mut output,
+    )
+    .unwrap_or_else(|| execute_on_mount(&cli.command, &mut context, &mut output));
     let code = conclude(&cli.command, Path::new("/m"), result, &mut output);
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (code, text(results), text(messages))
+    (code, results, String::from_utf8(messages).unwrap())
 }
 
 /// All lines.
