@@ -18,8 +18,9 @@ use logctl::object::Object;
 use logctl::output::Output;
 use logctl::paths::Tree;
 use logctl::process::ProcessSpec;
+use logctl::process_trees::TreeSpec;
 use logctl::uapi::{
-    Conflict, Operation, ReadHistory, ReadLog, ReadPast, Revert, RevertGroup, Status,
+    Conflict, Operation, PlaceMark, ReadHistory, ReadLog, ReadPast, Revert, RevertGroup, Status,
 };
 use loggerfs_log::types::ObjectId;
 use rustix::io::Errno;
@@ -27,7 +28,7 @@ use rustix::io::Errno;
 use crate::line::number;
 
 /// A line that is sound, but for its sum: only the kernel looks at that.
-const LINES: [&str; 10] = [
+const LINES: [&str; 11] = [
     "1.000000001 /bin/dd write 4 1 seq=9 obj=1.1 size=8 open=9 undo=1:0+1 crc=00000000 sum=00000000\n",
     "2.000000002 - truncate 4 9 seq=8 obj=1.1 size=8 undo=lost why=nospace sum=00000000\n",
     "3.000000003 /x%0Ay revert 0 9 seq=12 obj=1.1 size=1 of=9 count=1 now=4 mode=walk undo=none sum=00000000\n",
@@ -37,6 +38,7 @@ const LINES: [&str; 10] = [
     "6.000000000 /x rmdir 0 0 seq=5 obj=3.1 name=c node=2.1 kept=1 undo=none pid=7@1.0 args=rm%00-r sum=00000000\n",
     "7.000000000 /l revert 0 0 seq=20 obj=1.1 of=9 count=1 picks=8-9 mode=pick undo=none sum=00000000\n",
     "7.000000000 /l revert 0 0 seq=21 obj=2.1 of=4 count=2 picks=3-4 mode=walk group=20 undo=none sum=00000000\n",
+    "7.500000000 /l mark 0 0 seq=22 pid=6@1.0 uid=0 name=before parent=2.1 pfh=01 message=a%1B run=1 sum=00000000\n",
     "8.000000000 /l redo 0 0 seq=25 obj=2.1 of=21 count=1 back=1:9 mode=walk undo=none sum=00000000\n",
 ];
 
@@ -63,9 +65,9 @@ impl Any<'_, '_> {
     fn page(&mut self, buffer: &mut [u8]) -> Result<u32> {
         let mut text = Vec::new();
         for _ in 0..self.0.int_in_range(0..=6)? {
-            match self.0.int_in_range(0..=11)? {
-                choice @ 0..=9 => text.extend(LINES[choice].bytes()),
-                10 => text.extend(self.0.bytes(self.0.len().min(20))?),
+            match self.0.int_in_range(0..=12)? {
+                choice @ 0..=10 => text.extend(LINES[choice].bytes()),
+                11 => text.extend(self.0.bytes(self.0.len().min(20))?),
                 _ => {
                     let mut line = self.0.choose(&LINES)?.as_bytes().to_vec();
                     let at = self.0.choose_index(line.len())?;
@@ -85,6 +87,10 @@ impl Any<'_, '_> {
 }
 
 impl Object for Any<'_, '_> {
+    fn place_mark(&mut self, _: &mut PlaceMark, _: &[u8], _: &[u8]) -> Result<(), Errno> {
+        Err(Errno::ROFS)
+    }
+
     fn revert(&mut self, request: &mut Revert) -> core::result::Result<(), Errno> {
         assert!(request.is_valid());
         request.reverted = number(self.0).unwrap_or(0);
@@ -134,6 +140,7 @@ impl Object for Any<'_, '_> {
         // Ends, so that the target does not loop.
         let is_end = self.0.is_empty() || self.0.ratio(3, 4).unwrap_or(true);
         request.offset = match is_end {
+            true if request.flags & ReadHistory::BACKWARD != 0 => 0,
             true => ReadHistory::END,
             false => number(self.0).unwrap_or(0),
         };
@@ -269,30 +276,41 @@ fn mount_command(u: &mut Unstructured<'_>) -> Result<Command> {
     };
     let selection = Selection {
         by: u.ratio(1, 3)?.then(|| "x".to_owned()),
-        tree: u.ratio(1, 4)?.then_some(ProcessSpec {
-            pid: 7,
-            start: None,
-        }),
+        tree: match u.int_in_range(0..=7)? {
+            0 => Some(TreeSpec::Process(ProcessSpec {
+                pid: 7,
+                start: None,
+            })),
+            1 => Some(TreeSpec::OfOperation(3)),
+            _ => None,
+        },
         path: u.ratio(1, 4)?.then(|| "**".to_owned()),
         last: u.ratio(1, 4)?.then_some(2),
         since: u.ratio(1, 4)?.then(|| "2h".to_owned()),
         ops: u.arbitrary()?,
         ..Selection::default()
     };
-    let words = ["/m/b", "/m", "9", "@-", "3..9"];
+    let words = ["/m/b", "/m", "9", "@-", "3..9", "@before", "@before.."];
     let word = |u: &mut Unstructured<'_>| Ok(PathBuf::from(*u.choose(&words)?));
-    let partial = u.arbitrary()?;
-    Ok(match u.int_in_range(0..=5)? {
+    let partial: bool = u.arbitrary()?;
+    Ok(match u.int_in_range(0..=6)? {
+        5 => Command::Who {
+            paths: vec![word(u)?],
+            selection,
+        },
         0 => Command::Log {
             processes: false,
             stat: u.arbitrary()?,
             patch: u.arbitrary()?,
+            all: u.arbitrary()?,
+            word: u.arbitrary()?,
             paths: vec![word(u)?],
             limit: u.ratio(1, 2)?.then_some(2),
             selection,
         },
         1 => Command::Show {
             diff: true,
+            word: u.arbitrary()?,
             op: word(u)?.to_string_lossy().into_owned(),
         },
         2 => Command::Undo {
@@ -300,15 +318,22 @@ fn mount_command(u: &mut Unstructured<'_>) -> Result<Command> {
             files: vec![word(u)?],
             count: u.ratio(1, 2)?.then_some(2),
             options,
+            merge: u.arbitrary()?,
+            out: None,
         },
-        3 => Command::Redo { count: 2, options },
+        3 => Command::Redo {
+            what: "2".into(),
+            options,
+        },
         4 => Command::Revert {
             files: vec![word(u)?],
             selection,
             count: 1,
             options,
+            merge: !partial && u.arbitrary()?,
             partial,
             flat: false,
+            out: None,
         },
         _ => Command::Restore {
             to: word(u)?.to_string_lossy().into_owned(),
@@ -362,8 +387,10 @@ fn command(u: &mut Unstructured<'_>, path: &Path) -> Result<Command> {
                 dry_run: false,
                 no_redo: false,
             },
+            merge: false,
             partial: false,
             flat: u.arbitrary()?,
+            out: None,
         },
         _ => Command::Status {
             file: path.to_path_buf(),

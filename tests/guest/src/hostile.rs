@@ -63,16 +63,17 @@ fn use_all(place: &Path, random: &mut Random) -> io::Result<()> {
             let _ = groups(&root, &lines, random);
         }
     }
-    let commands: [&[&str]; 6] = [
+    let commands: [&[&str]; 7] = [
         &["log", "--json"],
         &["status", "."],
         &["undo"],
         &["redo"],
         &["restore", "--to", "@~2"],
         &["revert", "@~1", "--partial"],
+        &["revert", "@~1", "--merge"],
     ];
     for _ in 0..2 {
-        let words = commands[random.below(6) as usize];
+        let words = commands[random.below(7) as usize];
         let output = Command::new("logctl")
             .args(words)
             .current_dir(place)

@@ -5,9 +5,9 @@
 //! Written from the documents, not from the module's sources: a mistake there must not be
 //! repeated here.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 
 use crate::outcome::{check, fail, At, Outcome, Stop};
 use crate::sys;
@@ -83,7 +83,8 @@ pub struct Line {
     pub op: String,
     pub offset: u64,
     pub length: u64,
-    keys: BTreeMap<String, String>,
+    /// The places of the keys and of their values in the text.
+    keys: Vec<(Range<usize>, Range<usize>)>,
 }
 
 impl Line {
@@ -105,29 +106,27 @@ impl Line {
         let op = next("OP")?.to_string();
         let offset = number(next("OFFSET")?, text)?;
         let length = number(next("LENGTH")?, text)?;
-        let mut keys = BTreeMap::new();
-        for pair in words {
-            let Some((key, value)) = pair.split_once('=') else {
-                fail!("'{pair}' is no key=value in line: {text}");
-            };
-            let before = keys.insert(key.to_string(), value.to_string());
-            check!(before.is_none(), "'{key}' occurs twice in line: {text}");
-        }
-        check!(keys.contains_key("seq"), "no seq= in line: {text}");
-        check!(keys.contains_key("sum"), "no sum= in line: {text}");
-        Ok(Line {
-            text: text.to_string(),
+        let text = text.to_string();
+        let keys = keys(&text)?;
+        let line = Line {
+            text,
             time,
             command,
             op,
             offset,
             length,
             keys,
-        })
+        };
+        for key in ["seq", "sum"] {
+            check!(line.key(key).is_some(), "no {key}= in line: {}", line.text);
+        }
+        Ok(line)
     }
 
     pub fn key(&self, key: &str) -> Option<&str> {
-        self.keys.get(key).map(String::as_str)
+        let mut keys = self.keys.iter();
+        let (_, value) = keys.find(|(name, _)| &self.text[name.clone()] == key)?;
+        Some(&self.text[value.clone()])
     }
 
     pub fn number(&self, key: &str) -> Outcome<u64> {
@@ -141,6 +140,28 @@ impl Line {
     pub fn brief(&self) -> String {
         format!("{} {} {}", self.op, self.offset, self.length)
     }
+}
+
+/// The keys behind the first five words of a line, each once.
+fn keys(text: &str) -> Outcome<Vec<(Range<usize>, Range<usize>)>> {
+    let mut keys: Vec<(Range<usize>, Range<usize>)> = Vec::new();
+    let mut start = 0;
+    for (place, pair) in text.split(' ').enumerate() {
+        let (pair_start, end) = (start, start + pair.len());
+        start = end + 1;
+        if place < 5 {
+            continue;
+        }
+        let Some(length) = pair.find('=') else {
+            fail!("'{pair}' is no key=value in line: {text}");
+        };
+        let key = &pair[..length];
+        let known = keys.iter().any(|(name, _)| &text[name.clone()] == key);
+        check!(!known, "'{key}' occurs twice in line: {text}");
+        let equals = pair_start + length;
+        keys.push((pair_start..equals, equals + 1..end));
+    }
+    Ok(keys)
 }
 
 fn number<T: std::str::FromStr>(word: &str, line: &str) -> Outcome<T> {

@@ -15,6 +15,8 @@ use crate::outcome::{check, same, At, Outcome};
 pub const TESTS: &[Test] = &[
     Test::new("copies-of-a-tree", of_a_tree),
     Test::new("copies-replace-nothing", replace_nothing),
+    Test::new("copies-on-a-full-filesystem", on_a_full_filesystem),
+    Test::new("copies-without-attributes", without_attributes),
     Test::new("blame-lines", blame_lines),
     Test::new("blame-bytes", blame_bytes),
 ];
@@ -125,6 +127,101 @@ fn replace_nothing(w: &mut Fixture) -> Outcome {
         &format!("restore -n --to {then} --out {} f", out.display()),
     )?;
     same("of a dry run", code, 2)
+}
+
+/// A filesystem beside the mount, until it is dropped.
+struct Target(std::path::PathBuf);
+
+impl Target {
+    fn mount(w: &Fixture, kind: &str) -> Outcome<Self> {
+        let dir = w.beside()?.join("target");
+        sh(&format!(
+            "mkdir {0}; mount -t {kind} target {0}",
+            dir.display()
+        ))?;
+        Ok(Self(dir))
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        let _ = sh(&format!("umount -l {0}; rmdir {0}", self.0.display()));
+    }
+}
+
+/// A copy that does not fit is removed again; the others are whole.
+fn on_a_full_filesystem(w: &mut Fixture) -> Outcome {
+    w.sh("mkdir d; echo small > d/a; head -c 3000000 /dev/urandom > d/big; echo small > d/z")?;
+    let then = point(w)?;
+    w.sh("rm -r d")?;
+    let target = Target::mount(w, "tmpfs -o size=1M")?;
+    let out = target.0.join("out");
+    let (code, said, complaint) =
+        logctl(w, &format!("restore --to {then} --out {} d", out.display()))?;
+    same(format!("{said}{complaint}"), code, 3)?;
+    let big = out.join("d/big");
+    let line = format!("Not copied: '{}': No space left on device", big.display());
+    check!(complaint.contains(&line), "it says: {complaint}");
+    check!(
+        complaint.contains("1 copy was not made") && !complaint.contains("restore back"),
+        "it says: {complaint}"
+    );
+    same(
+        "the names",
+        sh(&format!("ls {}/d", out.display()))?.as_str(),
+        "a\nz\n",
+    )?;
+    for name in ["d/a", "d/z"] {
+        same(
+            name,
+            fs::read(out.join(name)).at(name)?,
+            b"small\n".to_vec(),
+        )?;
+    }
+    // Not even the directory.
+    drop(target);
+    let (code, _, complaint) = logctl(w, &format!("restore --to {then} --out /proc/none d"))?;
+    same(
+        format!("a directory that cannot be made: {complaint}"),
+        code,
+        1,
+    )
+}
+
+/// Where an attribute is refused, the content and all others are there.
+fn without_attributes(w: &mut Fixture) -> Outcome {
+    w.sh("mkdir d; echo text > d/f; setfattr -n user.a -v b d/f; setfattr -n user.a -v b d
+        echo plain > d/g; chown 5:6 d/f d; chmod 640 d/f; chmod 710 d; touch -d '2020-01-02 03:04:05.5' d/f")?;
+    let then = point(w)?;
+    w.sh("rm -r d")?;
+    let target = Target::mount(w, "ramfs")?;
+    let out = target.0.join("out");
+    let (code, said, complaint) =
+        logctl(w, &format!("restore --to {then} --out {} d", out.display()))?;
+    same(format!("{said}{complaint}"), code, 3)?;
+    for name in ["d", "d/f"] {
+        let path = out.join(name);
+        let line = format!(
+            "Copied without all attributes: '{}': Operation not supported",
+            path.display()
+        );
+        check!(complaint.contains(&line), "it says: {complaint}");
+    }
+    check!(!complaint.contains("d/g'"), "it says: {complaint}");
+    same(
+        "the content",
+        fs::read(out.join("d/f")).at("d/f")?,
+        b"text\n".to_vec(),
+    )?;
+    let found = sh(&format!(
+        "cd {}; stat -c '%a %u %g' d; stat -c '%a %u %g %Y' d/f",
+        out.display()
+    ))?;
+    same(
+        "the other attributes",
+        found.as_str(),
+        "710 5 6\n640 5 6 1577934245\n",
+    )
 }
 
 /// The numbers of a key in lines of JSON.

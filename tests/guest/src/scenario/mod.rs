@@ -7,17 +7,22 @@ mod access_times;
 mod adopted;
 mod agents;
 mod alike;
+mod arguments;
 mod attributes;
 mod behind;
 mod beside_renames;
+mod browse;
 mod comes_back;
+mod completions;
 mod confined;
+mod conflict_names;
 mod content;
 mod continued;
 mod copies;
 mod cut;
 mod cuts;
 mod direct;
+mod doctor;
 mod dropped;
 mod format;
 mod forms;
@@ -40,6 +45,7 @@ mod hostile;
 mod in_use;
 mod interrupted;
 mod joined;
+mod json;
 mod kill;
 mod lasting;
 mod limits;
@@ -50,6 +56,8 @@ mod lowers;
 mod maps;
 mod maps_beside;
 mod maps_mixed;
+mod marks;
+mod merges;
 mod mounting;
 mod names;
 mod old_content;
@@ -59,6 +67,7 @@ mod oracle_groups;
 pub mod oracle_tree;
 mod own_names;
 mod own_table;
+mod pager;
 mod past;
 mod past_mount;
 mod printed;
@@ -73,6 +82,7 @@ mod rehearsed;
 mod removed;
 mod restores;
 mod revalidate;
+mod revert_out;
 mod room;
 mod room_groups;
 mod room_without_redo;
@@ -98,8 +108,10 @@ pub fn all() -> Vec<&'static Test> {
     let rooms = [
         seed::TESTS,
         glue::TESTS,
+        arguments::TESTS,
         content::TESTS,
         continued::TESTS,
+        completions::TESTS,
         copies::TESTS,
         cut::TESTS,
         space::TESTS,
@@ -130,11 +142,13 @@ pub fn all() -> Vec<&'static Test> {
         past::TESTS,
         rehearsed::TESTS,
         confined::TESTS,
+        browse::TESTS,
         comes_back::TESTS,
         saves::TESTS,
         in_use::TESTS,
         watchers::TESTS,
         save_units::TESTS,
+        conflict_names::TESTS,
         interrupted::TESTS,
         cuts::TESTS,
         adopted::TESTS,
@@ -143,6 +157,8 @@ pub fn all() -> Vec<&'static Test> {
         refresh::TESTS,
         protected::TESTS,
         revalidate::TESTS,
+        merges::TESTS,
+        revert_out::TESTS,
         visible::TESTS,
         maps::TESTS,
         maps_mixed::TESTS,
@@ -151,6 +167,7 @@ pub fn all() -> Vec<&'static Test> {
         undo::TESTS,
         verbs::TESTS,
         run::TESTS,
+        marks::TESTS,
         agents::TESTS,
         restores::TESTS,
         old_content::TESTS,
@@ -158,10 +175,13 @@ pub fn all() -> Vec<&'static Test> {
         links::TESTS,
         log::TESTS,
         lasting::TESTS,
+        doctor::TESTS,
+        pager::TESTS,
         dropped::TESTS,
         mounting::TESTS,
         lowers::TESTS,
         joined::TESTS,
+        json::TESTS,
         limits::TESTS,
         full::TESTS,
         room::TESTS,

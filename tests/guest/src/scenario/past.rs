@@ -226,6 +226,7 @@ fn tool(w: &mut Fixture) -> Outcome {
         format!("logctl revert {newest} --partial"),
         format!("logctl revert {oldest}-{newest} --partial --force"),
         "logctl revert --by bash --partial".to_string(),
+        "logctl revert --by bash --merge".to_string(),
         format!("logctl restore box/f --to {oldest}"),
         "logctl restore box/f --to 1h".to_string(),
     ] {

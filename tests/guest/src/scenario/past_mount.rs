@@ -23,6 +23,10 @@ pub const TESTS: &[Test] = &[
     Test::new("past-mount-refused", refused),
     Test::new("past-mount-ends", ends),
     Test::new("past-mount-detached", detached),
+    Test::new("past-mount-grep", grep),
+    Test::new("past-mount-moving", moving).seconds(180),
+    Test::new("past-mount-moving-fresh", moving_fresh),
+    Test::new("past-mount-moving-detached", moving_detached),
     Test::new("past-mount-dropped", dropped).seconds(120),
 ];
 
@@ -201,7 +205,7 @@ fn while_changing(w: &mut Fixture) -> Outcome {
         w.sh("touch line")?;
     }
     let copy = copy(w, "copy")?;
-    let view = View::of(w, "@")?;
+    let view = View::of(w, point(w)?)?;
     // Some names are looked up before, others only later.
     sh(&format!(
         "ls {0} {0}/d >/dev/null; cat {0}/d/two >/dev/null",
@@ -293,7 +297,7 @@ fn refused(w: &mut Fixture) -> Outcome {
         (format!("@ {beside}/file"), 1, "not a directory"),
         (format!("999999 {beside}/empty"), 2, "still to come"),
         (format!("@~99 {beside}/empty"), 2, "does not go back"),
-        (format!("nonsense {beside}/empty"), 2, "is no time"),
+        (format!("nonsense {beside}/empty"), 2, "is no point"),
         (
             format!("-m /proc @ {beside}/empty"),
             10,
@@ -312,22 +316,30 @@ fn refused(w: &mut Fixture) -> Outcome {
     check!(said.contains("modprobe fuse"), "{said}");
     sh(&format!("! mountpoint -q {beside}/empty"))?;
     let said = done(w, &format!("--json mount-past @ {beside}/empty"))?;
-    let _view = View(PathBuf::from(format!("{beside}/empty")));
+    let view = View(PathBuf::from(format!("{beside}/empty")));
     check!(
         said.contains("\"type\":\"mount-past\"")
-            && said.contains("\"op\":")
+            && said.contains("\"moving\":true")
             && said.contains("/empty\""),
         "{said}"
     );
-    Ok(())
+    // Its process keeps the mount busy until it has ended.
+    view.end()
 }
 
 /// It ends with umount, and with signals; a busy view is unmounted lazily.
 fn ends(w: &mut Fixture) -> Outcome {
     w.sh("echo one > f")?;
     View::of(w, "@")?.end()?;
-    for (signal, is_busy) in [("TERM", false), ("INT", false), ("TERM", true)] {
-        let view = View::of(w, "@")?;
+    let fixed = point(w)?.to_string();
+    View::of(w, &fixed)?.end()?;
+    for (signal, is_busy, point) in [
+        ("TERM", false, "@"),
+        ("INT", false, &fixed),
+        ("TERM", true, &fixed),
+        ("TERM", true, "@"),
+    ] {
+        let view = View::of(w, point)?;
         let past = view.0.display();
         let hold = if is_busy {
             format!("cd {past}; exec 3<f; ")
@@ -339,7 +351,7 @@ fn ends(w: &mut Fixture) -> Outcome {
             ! mountpoint -q {past}",
             wait(&view.0)
         ))
-        .at(format!("{signal}, busy: {is_busy}"))?;
+        .at(format!("{signal}, {point}, busy: {is_busy}"))?;
     }
     // In the foreground.
     let dir = w.beside()?.join("past");
@@ -378,6 +390,115 @@ fn detached(w: &mut Fixture) -> Outcome {
     sh(&format!(
         "timeout 20 ls -lR {past} >/dev/null 2>&1 || test $? != 124"
     ))?;
+    view.end()?;
+    w.mount()
+}
+
+/// The same lines are found in all files, again and again, also when the kernel kept nothing.
+fn grep(w: &mut Fixture) -> Outcome {
+    w.sh("mkdir d; for i in $(seq 200); do echo \"line $i\" > d/$i; done; head -c 400000 /dev/zero | tr '\\0' x > d/long
+        printf '\\nline of the end\\n' >> d/long; : > d/empty")?;
+    let (before, copy) = (point(w)?, copy(w, "copy")?);
+    let view = View::of(w, before)?;
+    w.sh("for i in $(seq 1 2 200); do echo \"changed line\" > d/$i; done; rm d/long; echo line > d/empty")?;
+    let find = |dir: &Path| sh(&format!("cd {}; grep -r line . | sort", dir.display()));
+    let want = find(&copy)?;
+    for round in ["first", "second"] {
+        same(format!("the {round} time"), find(&view.0)?, want.clone())?;
+    }
+    sh("echo 3 > /proc/sys/vm/drop_caches")?;
+    same("without what the kernel kept", find(&view.0)?, want)?;
+    // A file that is read on while others are opened.
+    let past = view.0.display();
+    sh(&format!(
+        "exec 3<{past}/d/long; head -c 10 <&3 >/dev/null; cat {past}/d/* >/dev/null
+        exec 4<{past}/d/long; cmp - {copy}/d/long <&4; cat <&3 | cmp - <(tail -c +{at} {copy}/d/long)",
+        copy = copy.display(),
+        // `head` may read further than it prints, but not from a file.
+        at = 11,
+    ))?;
+    view.end()
+}
+
+/// The view of `@` is the mount, after each change.
+fn moving(w: &mut Fixture) -> Outcome {
+    w.sh(TREE)?;
+    let (before, copy) = (point(w)?, copy(w, "copy")?);
+    let view = View::of(w, "@")?;
+    let mnt = w.mnt.clone();
+    compare("at first", &view.0, &mnt)?;
+    for (index, damage) in DAMAGE.iter().enumerate() {
+        w.sh(damage)?;
+        compare(&format!("after the damage {index}"), &view.0, &mnt)?;
+    }
+    w.sh("mkdir -p many; for i in $(seq 150); do : > many/a-rather-long-name-$i; done")?;
+    compare("a large directory", &view.0, &mnt)?;
+    let past = view.0.display();
+    sh(&format!(
+        "cd {past}; if touch new 2>/dev/null || rm -r many 2>/dev/null; then exit 9; fi"
+    ))?;
+    view.end()?;
+    // An operation's number stays where it is.
+    let view = View::of(w, before)?;
+    compare_all_but_times("as of the number", &view.0, &copy)?;
+    view.end()
+}
+
+/// Nothing that was read before is shown again after a change.
+fn moving_fresh(w: &mut Fixture) -> Outcome {
+    w.sh("mkdir -p a/b; echo one > f; echo in > a/b/f; echo gone > gone; ln -s f link; setfattr -n user.a -v 1 f")?;
+    let view = View::of(w, "@")?;
+    let (past, mnt) = (view.0.display(), w.mnt.display());
+    sh(&format!(
+        "set -x
+        test \"$(cat {past}/f)\" = one; test ! -e {past}/new; test -e {past}/gone
+        # As long, with the same time, in place.
+        touch -r {mnt}/f /tmp/time; printf two | dd of={mnt}/f conv=notrunc status=none; touch -r /tmp/time {mnt}/f
+        test \"$(cat {past}/f)\" = two
+        # Through a file that stays open.
+        exec 3<{past}/f; cat <&3 >/dev/null; echo more >> {mnt}/f; test \"$(cat <&3)\" = more
+        test $(stat -L -c %s /proc/self/fd/3) = 9
+        test $(stat -c %s {past}/f) = 9
+        rm {mnt}/f; test ! -e {past}/f; test $(stat -L -c %s /proc/self/fd/3) = 9
+        # Names.
+        echo new > {mnt}/new; test \"$(cat {past}/new)\" = new; rm {mnt}/gone; test ! -e {past}/gone
+        rm {mnt}/link; ln -s new {mnt}/link; test $(readlink {past}/link) = new
+        # Attributes.
+        chmod 600 {mnt}/new; test $(stat -c %a {past}/new) = 600
+        setfattr -n user.a -v 2 {mnt}/new; test \"$(getfattr --only-values -n user.a {past}/new)\" = 2
+        setfattr -n user.a -v 3 {mnt}/new; test \"$(getfattr --only-values -n user.a {past}/new)\" = 3
+        # A directory in which a process works is moved.
+        cd {past}/a/b; mv {mnt}/a {mnt}/c; test \"$(cat f)\" = in; test \"$(ls)\" = f; test ! -e {past}/a
+        # A replaced file, and one made under the same name.
+        echo other > {mnt}/tmp; mv {mnt}/tmp {mnt}/new; test \"$(cat {past}/new)\" = other
+        mkdir {mnt}/kind; test -d {past}/kind; rmdir {mnt}/kind; echo x > {mnt}/kind; test \"$(cat {past}/kind)\" = x
+        # Also for programs that map files.
+        python3 -c 'import mmap,sys; f=open(sys.argv[1],\"rb\"); print(mmap.mmap(f.fileno(),0,mmap.MAP_PRIVATE)[:5])' {past}/new | grep other"
+    ))?;
+    view.end()
+}
+
+/// The mount that is shown goes away: errors, and no hanging.
+fn moving_detached(w: &mut Fixture) -> Outcome {
+    w.sh("echo one > f; mkdir d; echo two > d/g")?;
+    let view = View::of(w, "@")?;
+    let past = view.0.display().to_string();
+    let mnt = w.mnt.display().to_string();
+    same("before", sh(&format!("cat {past}/f"))?.as_str(), "one\n")?;
+    sh(&format!("! umount {mnt} 2>/dev/null"))?;
+    // Through a file that is open, too.
+    let said = sh(&format!(
+        "exec 3<{past}/f; umount -l {mnt}; timeout 20 cat <&3 2>&1 || true; timeout 20 cat {past}/d/g 2>&1 || true
+        timeout 20 ls -lR {past} 2>&1 || true"
+    ));
+    w.forget_mount();
+    let said = said?;
+    same(
+        format!("errors: {said}"),
+        said.matches("Input/output error").count() >= 3,
+        true,
+    )?;
+    check!(!said.contains("one") && !said.contains("two"), "{said}");
     view.end()?;
     w.mount()
 }

@@ -106,7 +106,7 @@ fn exit_codes(w: &mut Fixture) -> Outcome {
         ("logctl run -- /nonexistent", 127),
         ("logctl run -- ./no", 126),
         ("logctl run -- bash -c 'kill -KILL $$'", 137),
-        ("logctl run --ask -- touch asked", 125),
+        ("logctl run --ask -- touch asked", 5),
         ("cd /; logctl run -- touch /tmp/outside", 125),
         ("logctl run", 2),
         ("logctl run --keep --ask -- true", 2),

@@ -21,7 +21,7 @@ pub const TESTS: &[Test] = &[
 ];
 
 /// How programs save `f`, all with the same result.
-const SAVES: &[(&str, &str)] = &[
+pub(super) const SAVES: &[(&str, &str)] = &[
     ("sed", "sed -i s/two/2/ f"),
     ("sed with a backup", "sed -i.bak s/two/2/ f"),
     ("perl", "perl -pi -e s/two/2/ f"),

@@ -15,6 +15,7 @@ pub const TESTS: &[Test] = &[
     Test::new("verbs-undo-redo", undo_redo),
     Test::new("verbs-undo-tree", undo_tree),
     Test::new("verbs-undo-saves", undo_saves),
+    Test::new("verbs-undo-staying", undo_staying),
     Test::new("verbs-revert", revert),
     Test::new("verbs-conflicts", conflicts),
     Test::new("verbs-restore", restore),
@@ -233,6 +234,22 @@ fn undo_tree(w: &mut Fixture) -> Outcome {
 }
 
 /// The request has exactly the lines that were read.
+/// The hint counts the actions that were undone. An action that only made a directory which is not empty stays; the
+/// log does not know the file in it.
+fn undo_staying(w: &mut Fixture) -> Outcome {
+    w.sh("mkdir d; sleep 2.1; echo one > f; sleep 2.1; echo two > g")?;
+    std::fs::write(w.below("d/outside")?, "x").at("a file in the source")?;
+    let before = tree(w)?;
+    let (code, said, complaint) = logctl(w, "undo --any --count 3")?;
+    same(format!("{said}{complaint}"), code, 0)?;
+    check!(said.contains("1 directory stays:"), "{said}{complaint}");
+    let hint = "Hint: `logctl redo -2` takes the undo back.";
+    check!(complaint.contains(hint), "no '{hint}': {said}{complaint}");
+    w.sh("test ! -e f; test ! -e g; test -d d")?;
+    done(w, "redo -2")?;
+    same_tree("done again", w, &before)
+}
+
 fn undo_saves(w: &mut Fixture) -> Outcome {
     w.sh("cd /; cd -; echo one > f; sleep 2.1")?;
     let before = tree(w)?;
