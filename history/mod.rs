@@ -21,6 +21,7 @@ pub(crate) mod lines;
 pub(crate) mod maintenance;
 pub(crate) mod meta;
 pub(crate) mod objects;
+mod orphan_lookup;
 pub(crate) mod orphan_record;
 pub(crate) mod orphan_scan;
 pub(crate) mod orphans;

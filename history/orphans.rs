@@ -25,6 +25,7 @@ use kernel::{
 use super::{
     dir_tree::{clear_dir, each_batch, remove_whole},
     journal::Journal,
+    orphan_lookup::ListedDir,
     orphan_record::EntryName,
     segment::{gone, number_in_name, Name},
     trust,
@@ -61,7 +62,7 @@ pub(super) const ADOPTION: u64 = u64::MAX;
 
 /// The directory `orphans/`.
 pub(super) struct OrphanStore {
-    home: Option<StoreDir>,
+    pub(super) home: Option<StoreDir>,
     /// The segment that is used now.
     active: Option<ActiveDirs>,
     /// Those whose names may not be durable.
@@ -75,23 +76,10 @@ pub(super) struct OrphanStore {
     /// The sizes of the orphans of some sealed segments, in bytes.
     sizes: KVVec<(u64, u64)>,
     /// The directory that was searched last.
-    listed: Option<ListedDir>,
+    pub(super) listed: Option<ListedDir>,
     /// The number of times that a segment's directories were dropped from memory.
-    drops: u64,
+    pub(super) drops: u64,
 }
-
-/// The entries of a directory of orphans when it was listed. A revert looks up many orphans, and those that one
-/// command removed are mostly in one directory. Entries come and go, so one that is found here is looked up
-/// again by its name, and one that is not found is searched in the directory.
-struct ListedDir {
-    segment: u64,
-    number: usize,
-    dir: StoreDir,
-    entries: KVVec<EntryName>,
-}
-
-/// The most entries of a directory that are kept in memory: 70 kB.
-const MOST_LISTED: usize = 256;
 
 /// An entry that a mount has found.
 pub(crate) type FoundOrphan = (Arc<OrphanDir>, EntryName);
@@ -150,7 +138,7 @@ fn segment_name(segment: u64) -> Name {
 }
 
 /// The number of an orphan's directory.
-fn dir_number(object: ObjectId) -> usize {
+pub(super) fn dir_number(object: ObjectId) -> usize {
     // CAST: Below PLACES.
     (object.inode / NEIGHBOURS % DIRS_PER_SEGMENT as u64) as usize
 }
@@ -159,7 +147,7 @@ pub(super) fn dropped_name(segment: u64) -> Name {
     Name::new(format_args!("{segment:08}.dropped"))
 }
 
-fn dir_name(number: usize) -> Name {
+pub(super) fn dir_name(number: usize) -> Name {
     Name::new(format_args!("{number:02x}"))
 }
 
@@ -251,18 +239,6 @@ impl OrphanStore {
     pub(super) fn find(&self, segment: u64) -> Result<StoreDir> {
         let home = self.home.as_ref().ok_or(ESHUTDOWN)?;
         existing(home.open_dir(segment_name(segment).bytes()))
-    }
-
-    /// An object's entry in the directory that was listed last, if that is the object's.
-    fn recall(&self, segment: u64, object: ObjectId) -> Option<(StoreDir, EntryName)> {
-        let listed = self.listed.as_ref()?;
-        if (listed.segment, listed.number) != (segment, dir_number(object)) {
-            return None;
-        }
-        let beginning = EntryName::beginning(object);
-        let mut entries = listed.entries.iter();
-        let entry = entries.find(|entry| beginning.begins(entry.bytes()))?;
-        Some((listed.dir.again().ok()?, *entry))
     }
 
     /// Marks a segment's directory as dropped, before its log is removed.
@@ -393,51 +369,6 @@ impl OrphanStore {
     }
 }
 
-/// The entry of an object in a directory of such entries; all entries are added to `all`, up to
-/// [`MOST_LISTED`].
-fn entry_in(
-    dir: &StoreDir,
-    object: ObjectId,
-    all: &mut KVVec<EntryName>,
-) -> Result<Option<EntryName>> {
-    let beginning = EntryName::beginning(object);
-    let mut found = None;
-    dir.list(&mut |name| {
-        let is_it = found.is_none() && beginning.begins(name);
-        if !is_it && all.len() >= MOST_LISTED {
-            return;
-        }
-        let Some(entry) = EntryName::of(name) else {
-            return;
-        };
-        if all.len() < MOST_LISTED {
-            // Without memory fewer are kept.
-            let _ = all.push(entry, GFP_KERNEL);
-        }
-        if is_it {
-            found = Some(entry);
-        }
-    })?;
-    Ok(found)
-}
-
-/// Finds an object's entry below a segment's directory, in the directory that the inode number
-/// selects; all entries are added to `all`. `ENODATA`: there is none.
-// Out of line: names take much of the stack.
-#[inline(never)]
-fn entry_below(
-    top: &StoreDir,
-    object: ObjectId,
-    all: &mut KVVec<EntryName>,
-) -> Result<(StoreDir, EntryName)> {
-    let name = dir_name(dir_number(object));
-    let dir = existing(top.open_dir(name.bytes()))?;
-    match entry_in(&dir, object, all)? {
-        Some(entry) => Ok((dir, entry)),
-        None => Err(ENODATA),
-    }
-}
-
 /// An orphan that may be reclaimed.
 pub(super) struct ReclaimCandidate {
     pub(super) orphan_dir: Arc<OrphanDir>,
@@ -468,7 +399,7 @@ fn add_candidate(
 }
 
 /// A directory that was opened. `ENODATA`: there is none.
-fn existing(opened: Result<StoreDir>) -> Result<StoreDir> {
+pub(super) fn existing(opened: Result<StoreDir>) -> Result<StoreDir> {
     match opened {
         Err(e) if e == ENOENT => Err(ENODATA),
         found => found,
@@ -558,44 +489,6 @@ impl Journal {
         self.orphans.lock().mark_dirty(orphan_dir)
     }
 
-    /// Finds an object's entry among a segment's orphans, and its directory. `ENODATA`: there is
-    /// none.
-    pub(crate) fn find_orphan_in(
-        &self,
-        segment: u64,
-        object: ObjectId,
-    ) -> Result<(StoreDir, EntryName)> {
-        if let Some(found) = self.recall_orphan(segment, object) {
-            return Ok(found);
-        }
-        let (top, drops) = {
-            let orphans = self.orphans.lock();
-            (orphans.find(segment)?, orphans.drops)
-        };
-        let mut entries = KVVec::new();
-        let (dir, entry) = entry_below(&top, object, &mut entries)?;
-        let listed = ListedDir {
-            segment,
-            number: dir_number(object),
-            dir: dir.again()?,
-            entries,
-        };
-        let mut orphans = self.orphans.lock();
-        // The segment may have been dropped meanwhile.
-        if orphans.drops == drops && orphans.home.is_some() {
-            orphans.listed = Some(listed);
-        }
-        Ok((dir, entry))
-    }
-
-    /// An object's entry in the directory that was listed last, if the entry is still there.
-    // Out of line: names take much of the stack.
-    #[inline(never)]
-    fn recall_orphan(&self, segment: u64, object: ObjectId) -> Option<(StoreDir, EntryName)> {
-        let found = self.orphans.lock().recall(segment, object)?;
-        found.0.has(found.1.bytes()).then_some(found)
-    }
-
     /// Takes the list of orphans with other names; empty from the second call on.
     pub(crate) fn take_leaked_links(&self) -> KVVec<FoundOrphan> {
         core::mem::take(&mut self.orphans.lock().leaked_links)
@@ -610,30 +503,6 @@ impl Journal {
     /// All unlogged orphans have lines now, and these are durable.
     pub(crate) fn adopted(&self) {
         self.end_incomplete_intent(ADOPTION);
-    }
-
-    /// Deletes an object for good, if it is an orphan of that segment. `bytes` were counted for it;
-    /// its content may have changed since.
-    pub(crate) fn discard_orphan(&self, segment: u64, object: ObjectId, bytes: u64) -> Result {
-        let (orphan_dir, name) = match self.find_orphan_in(segment, object) {
-            Err(e) if e == ENODATA => return Ok(()),
-            found => found?,
-        };
-        remove_whole(&orphan_dir, name.bytes())?;
-        self.count_orphan_bytes(0, bytes);
-        Ok(())
-    }
-
-    /// As [`Self::find_orphan_in`], in any segment.
-    pub(crate) fn find_orphan(&self, object: ObjectId) -> Result<(StoreDir, EntryName)> {
-        let segments = self.orphans.lock().segments()?;
-        for segment in segments {
-            match self.find_orphan_in(segment, object) {
-                Err(e) if e == ENODATA => {}
-                found => return found,
-            }
-        }
-        Err(ENODATA)
     }
 
     /// Makes names in `orphans/` durable. Must run before lines are written: a line with `kept=` needs

@@ -9,9 +9,9 @@ use rustix::io::Errno;
 
 use crate::describe::bytes;
 use crate::error::Error;
+use crate::fetch::fetch_page;
 use crate::object::Object;
 use crate::system::{MountInfo, System};
-use crate::timeline::fetch_page;
 use crate::uapi::{ReadHistory, Status, VERSION};
 use crate::versions::advice;
 use loggerfs_log::line::Line;

@@ -5,9 +5,9 @@
 use rustix::io::Errno;
 
 use crate::entry::{Actor, Entry};
+use crate::fetch::fetch;
 use crate::object::Object;
 use crate::quote::decoded;
-use crate::timeline::fetch;
 use crate::uapi::{ReadHistory, VERSION};
 use loggerfs_log::line::{is_mark_message, is_mark_name, Line, Op};
 use loggerfs_log::types::Time;

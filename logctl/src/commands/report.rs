@@ -8,10 +8,11 @@ use std::path::Path;
 
 use crate::cli::Options;
 use crate::describe::{action_command, changes, count, cut, taken_back};
-use crate::error::{exit_code, obstacle, process, Error};
+use crate::error::Error;
 use crate::group::{GroupReply, LeftOut};
 use crate::json::{self, JsonObject};
 use crate::live_places::LivePlaces;
+use crate::obstacle::{exit_code, obstacle, process};
 use crate::output::Output;
 use crate::paths::Place;
 use crate::quote::word;

@@ -4,8 +4,8 @@
 
 use rustix::io::Errno;
 
+use crate::fetch::fetch;
 use crate::object::Object;
-use crate::timeline::fetch;
 use crate::uapi::{ReadHistory, VERSION};
 
 /// Where the next line is expected.
