@@ -475,7 +475,7 @@ impl ObjectUndo<'_> {
         };
         let steps = taken.steps(self.journal)?;
         if !taken.is_deep {
-            let (floor, orphan_floor) = name_operations::oldest_of(self.journal, &steps)?;
+            let (floor, orphan_floor) = name_operations::oldest_of(self.journal, &steps);
             self.narrow(floor, orphan_floor);
         }
         let mut lines = Lines::new(self.journal)?;

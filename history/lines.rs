@@ -20,13 +20,19 @@ use crate::{
 pub(crate) struct Lines<'j> {
     journal: &'j Journal,
     buf: KBox<[u8; MAX_LINE]>,
+    /// Position and length of the line in the buffer.
+    held: Option<(Pos, usize)>,
 }
 
 impl<'j> Lines<'j> {
     /// A reader without a line.
     pub(crate) fn new(journal: &'j Journal) -> Result<Self> {
         let buf = KBox::zeroed(GFP_KERNEL)?;
-        Ok(Self { journal, buf })
+        Ok(Self {
+            journal,
+            buf,
+            held: None,
+        })
     }
 
     /// The journal that is read.
@@ -35,9 +41,16 @@ impl<'j> Lines<'j> {
     }
 
     /// Reads the line at a position into the buffer, for [`Self::parse`]; returns its length.
-    /// `ENODATA`: the line was dropped. `EUCLEAN`: damaged.
+    /// `ENODATA`: the line was dropped. `EUCLEAN`: damaged. The line that was fetched last is not
+    /// read again: lines do not change.
     pub(crate) fn fetch(&mut self, at: Pos) -> Result<usize> {
-        self.journal.read_line(at, &mut self.buf[..])
+        if let Some((_, len)) = self.held.filter(|(held, _)| *held == at) {
+            return Ok(len);
+        }
+        self.held = None;
+        let len = self.journal.read_line(at, &mut self.buf[..])?;
+        self.held = Some((at, len));
+        Ok(len)
     }
 
     /// Parses the line of `len` bytes in the buffer. The journal has verified its checksum.

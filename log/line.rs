@@ -19,6 +19,7 @@ mod fast_name_record;
 mod fast_record;
 mod fields;
 mod fold;
+mod keys;
 mod mark;
 mod parse;
 mod percent;

@@ -319,14 +319,13 @@ impl<'a> PlannedGroup<'a> {
             conflicts(seq, refusal)
         };
         let mut group = GroupRevert::locate(context, request, &mut conflicts)?;
-        let (done, needs) = group.plan_all(is_last, &mut conflicts)?;
+        let (done, needs, steps) = group.plan_all(is_last, &mut conflicts)?;
         if let Some(refusal) = found {
             return Err(refusal);
         }
         if !group.leased.is_empty() {
             return Ok(PlanningOutcome::Leased(core::mem::take(&mut group.leased)));
         }
-        let steps = group.steps()?;
         // Planning is complete: from now on only segments that the plan reads are pinned.
         group.narrow(&pin, &needs, &steps)?;
         if !request.no_redo {
@@ -520,7 +519,7 @@ impl<'a> GroupRevert<'a> {
     fn narrow(&self, pin: &Pin<'_>, needs: &choose::PlanNeeds, steps: &OrderedSteps) -> Outcome {
         let chosen = self.chosen.iter().map(|chosen| chosen.at.segment);
         let oldest = chosen.fold(needs.oldest, u64::min);
-        let (names, kept) = oldest_of(self.context.journal, &steps.undo_steps)?;
+        let (names, kept) = oldest_of(self.context.journal, &steps.undo_steps);
         let floor = match self.request.no_redo {
             // With `no_redo`, recovery reads the lines of the reverted operations again.
             true => 0,

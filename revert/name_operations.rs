@@ -12,7 +12,7 @@ use crate::{
     history::journal::Journal,
     log::{
         line::{Line, Op},
-        plan::{NameStep, OnExternal, TargetRangesBuilder, WalkStep},
+        plan::{OnExternal, TargetRangesBuilder, WalkStep},
         types::{ObjectId, Pos},
     },
     uapi::Reason,
@@ -36,23 +36,11 @@ pub(super) struct NameOperations {
 }
 
 /// The oldest segment that the steps read, and the oldest segment with an orphan that they restore.
-#[inline(never)]
-pub(super) fn oldest_of(journal: &Journal, undo_steps: &[UndoStep]) -> Outcome<(u64, u64)> {
-    let mut lines = Lines::new(journal)?;
-    let mut oldest = journal.segment();
-    let mut kept = u64::MAX;
-    for undo_step in undo_steps {
-        oldest = oldest.min(undo_step.at.segment);
-        match lines.step(undo_step)? {
-            // The line has no segment for an orphan that a revert made: keep all.
-            _ if undo_step.direction == Direction::Redo => kept = 0,
-            NameStep::Restore { victim, .. } => {
-                kept = kept.min(victim.kept.unwrap_or(u64::MAX));
-            }
-            _ => {}
-        }
-    }
-    Ok((oldest, kept))
+pub(super) fn oldest_of(journal: &Journal, undo_steps: &[UndoStep]) -> (u64, u64) {
+    let segments = undo_steps.iter().map(|step| step.at.segment);
+    let oldest = segments.fold(journal.segment(), u64::min);
+    let kept = undo_steps.iter().map(|step| step.kept);
+    (oldest, kept.fold(u64::MAX, u64::min))
 }
 
 impl NameOperations {

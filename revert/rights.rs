@@ -46,6 +46,13 @@ pub(crate) enum ChainRights {
     Nothing,
 }
 
+impl ChainRights {
+    /// Whether these are rights to each line from the number `seq` on.
+    pub(crate) fn includes_all_from(self, seq: u64) -> bool {
+        matches!(self, Self::Since(first) | Self::Names(first) if seq >= first)
+    }
+}
+
 /// The rights of one caller, with caches.
 pub(crate) struct CallerRights<'a> {
     /// The open file of the request.

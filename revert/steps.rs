@@ -49,11 +49,34 @@ pub(super) struct UndoStep {
     pub(super) at: Pos,
     /// Whether the step is the second one of that line.
     is_second: bool,
+    /// Whether the step reverts the creation of a directory by the operation `seq` itself.
+    pub(super) is_of_mkdir: bool,
+    /// Segment of the orphan that the step restores; `u64::MAX` if it restores none, 0 if the line has
+    /// no segment for an orphan that a revert made.
+    pub(super) kept: u64,
     /// Index of the directory within a group.
     pub(super) directory: usize,
     pub(super) direction: Direction,
     /// The object that lost a name in this step, for the rollback.
     pub(super) unlinked: Option<UnlinkedObject>,
+}
+
+impl UndoStep {
+    /// Whether the step is applied before another one of its group: the steps that revert come first,
+    /// the newest first, then those that redo, the oldest first. For one line, the steps are in the
+    /// order of [`StepOrigin::push`].
+    pub(super) fn is_before(&self, other: &Self) -> bool {
+        match (self.direction, other.direction) {
+            // The newest first: then each older operation finds its names free again.
+            (Direction::Undo, Direction::Undo) => {
+                (other.at, self.is_second) < (self.at, other.is_second)
+            }
+            (Direction::Redo, Direction::Redo) => {
+                (self.at, other.is_second) < (other.at, self.is_second)
+            }
+            (direction, _) => direction == Direction::Undo,
+        }
+    }
 }
 
 /// Steps in the order in which they are applied, of which the first ones are applied.
@@ -262,7 +285,8 @@ impl StepOrigin<'_> {
         undo_steps: &mut KVVec<UndoStep>,
     ) -> Outcome {
         let seq = self.seq;
-        let (_, second) = name_steps(line).map_err(|e| e.refuse(seq))?;
+        let (first, second) = name_steps(line).map_err(|e| e.refuse(seq))?;
+        let is_of_mkdir = direction == Direction::Undo && line.op == Op::Mkdir && line.seq == seq;
         // A rename over an object has two steps: the name goes back, then the victim is restored.
         let order: &[bool] = match (second.is_some(), direction) {
             (false, _) => &[false],
@@ -270,10 +294,13 @@ impl StepOrigin<'_> {
             (true, Direction::Redo) => &[true, false],
         };
         for &is_second in order {
+            let step = second.as_ref().filter(|_| is_second).unwrap_or(&first);
             let undo_step = UndoStep {
                 seq,
                 at,
                 is_second,
+                is_of_mkdir,
+                kept: kept_segment(step, direction),
                 directory: self.directory,
                 direction,
                 unlinked: None,
@@ -281,6 +308,15 @@ impl StepOrigin<'_> {
             undo_steps.push(undo_step, GFP_KERNEL_ACCOUNT)?;
         }
         Ok(())
+    }
+}
+
+/// Segment of the orphan that a step restores, as [`UndoStep::kept`].
+fn kept_segment(step: &NameStep<'_>, direction: Direction) -> u64 {
+    match step {
+        _ if direction == Direction::Redo => 0,
+        NameStep::Restore { victim, .. } => victim.kept.unwrap_or(u64::MAX),
+        _ => u64::MAX,
     }
 }
 

@@ -61,6 +61,9 @@ pub(super) fn hex_digits(number: u32) -> [u8; 8] {
         .to_le_bytes()
 }
 
+/// A number of fewer digits is below 2^64.
+const WRAPS: usize = 20;
+
 /// Reads a decimal number: digits only, none of them a needless zero.
 pub fn decode_decimal(bytes: &[u8]) -> Option<u64> {
     match bytes {
@@ -75,6 +78,12 @@ pub fn decode_padded_decimal(bytes: &[u8]) -> Option<u64> {
         return None;
     }
     let mut number: u64 = 0;
+    if bytes.len() < WRAPS {
+        for byte in bytes {
+            number = number.wrapping_mul(10).wrapping_add(digit(*byte)?);
+        }
+        return Some(number);
+    }
     for byte in bytes {
         number = number.checked_mul(10)?.checked_add(digit(*byte)?)?;
     }

@@ -5,6 +5,7 @@
 use super::super::types::{Cookie, Crc, Extent, ObjectId, Pos, Seed, Time};
 use super::{
     digits::{decode_decimal, decode_decimal32, decode_hex32, nibble},
+    keys,
     targets::TargetRanges,
     text, Ancestors, LineError, Mode, Op, Process, ProcessGroup, Undo, MAX_COMMAND, MAX_LINE,
 };
@@ -137,17 +138,17 @@ impl<'a> Line<'a> {
         let (mut line, rest) = Self::parse_head(body)?;
         let (mut seq, mut cut, mut deep, mut unnamed, mut run) = (None, None, None, None, None);
         for word in words(rest) {
-            let (key, value) = text::split(word, b'=').ok_or(LineError::Key)?;
+            let (key, value) = keys::split(word).ok_or(LineError::Key)?;
             match key {
-                b"seq" => once(&mut seq, decode_decimal(value))?,
-                b"cmdcut" => once(&mut cut, flag(value))?,
-                b"deep" => once(&mut deep, flag(value))?,
-                b"unnamed" => once(&mut unnamed, flag(value))?,
-                b"run" => once(&mut run, flag(value))?,
+                keys::SEQ => once(&mut seq, decode_decimal(value))?,
+                keys::CMDCUT => once(&mut cut, flag(value))?,
+                keys::DEEP => once(&mut deep, flag(value))?,
+                keys::UNNAMED => once(&mut unnamed, flag(value))?,
+                keys::RUN => once(&mut run, flag(value))?,
                 // `unseal()` has removed the checksum, which comes last.
-                b"" | b"sum" => return Err(LineError::Key),
+                keys::EMPTY | keys::SUM => return Err(LineError::Key),
                 _ if line.set(key, value)? => {}
-                _ if is_repeated(rest, word, key) => return Err(LineError::Repeated),
+                _ if is_repeated(rest, word) => return Err(LineError::Repeated),
                 _ => {}
             }
         }
@@ -248,49 +249,49 @@ impl<'a> Line<'a> {
     }
 
     /// Takes over a key's value; `false`: the key is unknown, and ignored.
-    fn set(&mut self, key: &[u8], value: &'a [u8]) -> Result<bool, LineError> {
+    fn set(&mut self, key: u64, value: &'a [u8]) -> Result<bool, LineError> {
         match key {
-            b"obj" => once(&mut self.obj, text::object(value))?,
-            b"prev" => once(&mut self.prev, text::pos(value))?,
-            b"was" => once(&mut self.was, cookie(value))?,
-            b"size" => once(&mut self.size, decode_decimal(value))?,
-            b"open" => once(&mut self.open, decode_decimal(value))?,
-            b"pid" => once(&mut self.pid, Process::parse(value))?,
-            b"ppid" => once(&mut self.ppid, decode_decimal32(value))?,
-            b"sid" => once(&mut self.sid, decode_decimal32(value))?,
-            b"pgid" => once(&mut self.pgid, ProcessGroup::parse(value))?,
-            b"pgcomm" => once(&mut self.pgcomm, Some(value))?,
-            b"anc" => once(&mut self.ancestors, Ancestors::parse(value))?,
-            b"uid" => once(&mut self.uid, decode_decimal32(value))?,
-            b"fh" => once(&mut self.fh, handle(value))?,
-            b"owner" => once(&mut self.owner, decode_decimal32(value))?,
-            b"in" => once(&mut self.inside, handle(value))?,
-            b"comm" => once(&mut self.comm, Some(value))?,
-            b"exec" => once(&mut self.exec, decode_decimal(value))?,
-            b"args" => once(&mut self.args, Some(value))?,
-            b"undo" => once(&mut self.undo, undo(value))?,
-            b"map" => once(&mut self.map, decode_decimal(value))?,
-            b"attrs" => once(&mut self.attributes, decode_decimal(value))?,
-            b"crc" => once(&mut self.crc, decode_hex32(value))?,
-            b"of" => once(&mut self.of, decode_decimal(value))?,
-            b"count" => once(&mut self.count, decode_decimal(value))?,
-            b"back" => once(&mut self.back, text::pos(value))?,
-            b"now" => once(&mut self.now, decode_decimal(value))?,
-            b"mode" => once(&mut self.mode, mode(value))?,
-            b"picks" => once(&mut self.targets, TargetRanges::parse(value))?,
-            b"further" => once(&mut self.further, decode_decimal(value))?,
-            b"group" => once(&mut self.group, decode_decimal(value))?,
-            b"members" => once(&mut self.members, decode_decimal(value))?,
-            b"why" => once(&mut self.why, Some(value))?,
-            b"name" => once(&mut self.name, Some(value))?,
-            b"parent" => once(&mut self.parent, text::object(value))?,
-            b"to" => once(&mut self.to, Some(value))?,
-            b"node" => once(&mut self.node, text::object(value))?,
-            b"over" => once(&mut self.over, text::object(value))?,
-            b"kept" => once(&mut self.kept, decode_decimal(value))?,
-            b"vfh" => once(&mut self.vfh, handle(value))?,
-            b"pfh" => once(&mut self.pfh, handle(value))?,
-            b"message" => once(&mut self.message, Some(value))?,
+            keys::OBJ => once(&mut self.obj, text::object(value))?,
+            keys::PREV => once(&mut self.prev, text::pos(value))?,
+            keys::WAS => once(&mut self.was, cookie(value))?,
+            keys::SIZE => once(&mut self.size, decode_decimal(value))?,
+            keys::OPEN => once(&mut self.open, decode_decimal(value))?,
+            keys::PID => once(&mut self.pid, Process::parse(value))?,
+            keys::PPID => once(&mut self.ppid, decode_decimal32(value))?,
+            keys::SID => once(&mut self.sid, decode_decimal32(value))?,
+            keys::PGID => once(&mut self.pgid, ProcessGroup::parse(value))?,
+            keys::PGCOMM => once(&mut self.pgcomm, Some(value))?,
+            keys::ANC => once(&mut self.ancestors, Ancestors::parse(value))?,
+            keys::UID => once(&mut self.uid, decode_decimal32(value))?,
+            keys::FH => once(&mut self.fh, handle(value))?,
+            keys::OWNER => once(&mut self.owner, decode_decimal32(value))?,
+            keys::IN => once(&mut self.inside, handle(value))?,
+            keys::COMM => once(&mut self.comm, Some(value))?,
+            keys::EXEC => once(&mut self.exec, decode_decimal(value))?,
+            keys::ARGS => once(&mut self.args, Some(value))?,
+            keys::UNDO => once(&mut self.undo, undo(value))?,
+            keys::MAP => once(&mut self.map, decode_decimal(value))?,
+            keys::ATTRS => once(&mut self.attributes, decode_decimal(value))?,
+            keys::CRC => once(&mut self.crc, decode_hex32(value))?,
+            keys::OF => once(&mut self.of, decode_decimal(value))?,
+            keys::COUNT => once(&mut self.count, decode_decimal(value))?,
+            keys::BACK => once(&mut self.back, text::pos(value))?,
+            keys::NOW => once(&mut self.now, decode_decimal(value))?,
+            keys::MODE => once(&mut self.mode, mode(value))?,
+            keys::PICKS => once(&mut self.targets, TargetRanges::parse(value))?,
+            keys::FURTHER => once(&mut self.further, decode_decimal(value))?,
+            keys::GROUP => once(&mut self.group, decode_decimal(value))?,
+            keys::MEMBERS => once(&mut self.members, decode_decimal(value))?,
+            keys::WHY => once(&mut self.why, Some(value))?,
+            keys::NAME => once(&mut self.name, Some(value))?,
+            keys::PARENT => once(&mut self.parent, text::object(value))?,
+            keys::TO => once(&mut self.to, Some(value))?,
+            keys::NODE => once(&mut self.node, text::object(value))?,
+            keys::OVER => once(&mut self.over, text::object(value))?,
+            keys::KEPT => once(&mut self.kept, decode_decimal(value))?,
+            keys::VFH => once(&mut self.vfh, handle(value))?,
+            keys::PFH => once(&mut self.pfh, handle(value))?,
+            keys::MESSAGE => once(&mut self.message, Some(value))?,
             _ => return Ok(false),
         }
         Ok(true)
@@ -306,8 +307,11 @@ fn once<T>(field: &mut Option<T>, value: Option<T>) -> Result<(), LineError> {
     }
 }
 
-/// Whether an unknown key occurred before `word`, which is a part of `all`.
-fn is_repeated(all: &[u8], word: &[u8], key: &[u8]) -> bool {
+/// Whether the unknown key of `word` occurred before `word`, which is a part of `all`.
+fn is_repeated(all: &[u8], word: &[u8]) -> bool {
+    let Some((key, _)) = text::split(word, b'=') else {
+        return false;
+    };
     let same = |earlier: &[u8]| text::split(earlier, b'=').is_some_and(|(other, _)| other == key);
     words(all)
         .take_while(|earlier| !core::ptr::eq(earlier.as_ptr(), word.as_ptr()))
@@ -327,8 +331,17 @@ pub fn is_intact(bytes: &[u8], seed: &Seed, crc: Crc) -> bool {
 
 /// The words between single spaces; none in an empty text.
 fn words(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let count = if bytes.is_empty() { 0 } else { usize::MAX };
-    bytes.split(|byte| *byte == b' ').take(count)
+    let mut left = Some(bytes).filter(|bytes| !bytes.is_empty());
+    core::iter::from_fn(move || {
+        let bytes = left.take()?;
+        match text::split(bytes, b' ') {
+            Some((word, rest)) => {
+                left = Some(rest);
+                Some(word)
+            }
+            None => Some(bytes),
+        }
+    })
 }
 
 /// Removes the checksum and the newline from a line, and verifies the checksum when given a seed.

@@ -3,10 +3,23 @@
 //! The values of a line, read from borrowed bytes. [`super::fields`] writes them.
 
 use super::super::types::{ObjectId, Pos, Time};
-use super::digits::{decode_decimal, decode_decimal32, digit};
+use super::digits::{decode_decimal, decode_decimal32, decode_padded_decimal};
 
 /// How many digits the fraction of a second has at most.
 pub(super) const NANO_DIGITS: usize = 9;
+
+/// The unit of the last digit of a fraction in nanoseconds, by the number of digits that it lacks.
+const SCALES: [u64; NANO_DIGITS] = [
+    1,
+    10,
+    100,
+    1_000,
+    10_000,
+    100_000,
+    1_000_000,
+    10_000_000,
+    100_000_000,
+];
 
 /// Whether all bytes are printable ASCII or spaces.
 pub(super) fn is_printable(bytes: &[u8]) -> bool {
@@ -37,11 +50,9 @@ pub(super) fn time(bytes: &[u8], digits: usize) -> Option<Time> {
     if fraction.len() < digits.max(1) || fraction.len() > NANO_DIGITS {
         return None;
     }
-    let mut nsec: u64 = 0;
-    for i in 0..NANO_DIGITS {
-        let value = fraction.get(i).map_or(Some(0), |byte| digit(*byte))?;
-        nsec = value.checked_add(nsec.checked_mul(10)?)?;
-    }
+    let scale = SCALES.get(NANO_DIGITS.checked_sub(fraction.len())?)?;
+    // Nine digits are below 2^32.
+    let nsec = decode_padded_decimal(fraction)?.checked_mul(*scale)?;
     Some(Time {
         sec,
         nsec: u32::try_from(nsec).ok()?,

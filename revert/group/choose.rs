@@ -4,8 +4,9 @@
 //! kept operation, and the caller has the right. Nothing is changed.
 
 use super::{
-    claim::WriteClaim, orphan_conflicts::NamedObjects, rehearse::RehearsalResult, ConflictSink,
-    GroupMember, GroupRevert, GroupSummary, NonEmptyDirectory, OpenedObject, Outcome, RevertPhase,
+    claim::WriteClaim, order::OrderedSteps, orphan_conflicts::NamedObjects,
+    rehearse::RehearsalResult, ConflictSink, GroupMember, GroupRevert, GroupSummary,
+    NonEmptyDirectory, OpenedObject, Outcome, RevertPhase,
 };
 use crate::{
     history::sort::sort,
@@ -77,7 +78,7 @@ impl GroupRevert<'_> {
         &mut self,
         is_last: bool,
         conflicts: ConflictSink<'_>,
-    ) -> Outcome<(GroupSummary, PlanNeeds)> {
+    ) -> Outcome<(GroupSummary, PlanNeeds, OrderedSteps)> {
         let is_refused = Cell::new(false);
         let is_redo = self.request.redo;
         let mut conflicts = |seq, refusal: Refusal| {
@@ -91,43 +92,43 @@ impl GroupRevert<'_> {
         };
         let (mut done, mut needs) = self.choose(is_last, &mut conflicts)?;
         if is_refused.get() || !self.leased.is_empty() {
-            return Ok((done, needs));
+            return Ok((done, needs, OrderedSteps::default()));
         }
         let findings = self.rehearse(&mut conflicts)?;
         if is_refused.get() || findings.non_empty.is_empty() {
-            self.note_rehearsal(findings)?;
-            return Ok((done, needs));
+            let steps = self.note_rehearsal(findings)?;
+            return Ok((done, needs, steps));
         }
         let non_empty = findings.non_empty;
         self.retain_non_empty(&non_empty)?;
         (done, needs) = self.choose(is_last, &mut conflicts)?;
         if is_refused.get() || !self.leased.is_empty() {
-            return Ok((done, needs));
+            return Ok((done, needs, OrderedSteps::default()));
         }
         if self.members.is_empty() {
             // The request has no other operation.
             for one in &non_empty {
                 conflicts(one.seq, Refusal::new(Reason::NotEmpty, one.blocker))?;
             }
-            return Ok((done, needs));
+            return Ok((done, needs, OrderedSteps::default()));
         }
         let findings = self.rehearse(&mut conflicts)?;
         for one in &findings.non_empty {
             // The first rehearsal found all of them.
             conflicts(one.seq, Refusal::new(Reason::NotEmpty, one.blocker))?;
         }
-        self.note_rehearsal(findings)?;
+        let steps = self.note_rehearsal(findings)?;
         done.non_empty = non_empty;
-        Ok((done, needs))
+        Ok((done, needs, steps))
     }
 
-    /// Records the objects that the steps on names affect.
-    fn note_rehearsal(&mut self, findings: RehearsalResult) -> Outcome {
+    /// Records the objects that the steps on names affect. Returns the steps.
+    fn note_rehearsal(&mut self, findings: RehearsalResult) -> Outcome<OrderedSteps> {
         for inode in findings.inodes {
             self.inodes.push(inode, GFP_KERNEL_ACCOUNT)?;
         }
         self.moves_directories = findings.moves_directories;
-        Ok(())
+        Ok(findings.steps)
     }
 
     /// Keeps the operations that created these directories.

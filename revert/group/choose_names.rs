@@ -63,6 +63,10 @@ impl GroupRevert<'_> {
         taken: &NameOperations,
         conflicts: ConflictSink<'_>,
     ) -> Outcome {
+        let lowest = taken.targets.iter().map(|(first, _)| *first).min();
+        if lowest.is_some_and(|lowest| rights.includes_all_from(lowest)) {
+            return Ok(());
+        }
         let mut lines = Lines::new(self.context.journal)?;
         for at in &taken.places {
             let line = lines.read(*at)?;

@@ -111,15 +111,6 @@ impl<'j> ChainSearch<'j> {
     }
 }
 
-/// A change of names: its line, its directory, and the operation that causes the change.
-#[derive(Clone, Copy)]
-struct OrderedChange {
-    at: Pos,
-    direction: Direction,
-    directory: usize,
-    cause: u64,
-}
-
 /// The steps on names, in order.
 pub(super) struct OrderedSteps {
     pub(super) undo_steps: KVVec<UndoStep>,
@@ -129,56 +120,38 @@ pub(super) struct OrderedSteps {
     pub(super) oldest: u64,
 }
 
+impl Default for OrderedSteps {
+    fn default() -> Self {
+        Self {
+            undo_steps: KVVec::new(),
+            oldest: u64::MAX,
+        }
+    }
+}
+
 /// The steps for these directories. `first` is the number of the request's first line.
 pub(super) fn steps(
     journal: &Journal,
     places: &[DirectoryTargets<'_>],
     first: u64,
 ) -> Outcome<OrderedSteps> {
-    let mut all = KVVec::new();
+    let mut undo_steps = KVVec::new();
     let mut oldest = u64::MAX;
     for place in places {
-        oldest = oldest.min(add(journal, place, first, &mut all)?);
+        oldest = oldest.min(add(journal, place, first, &mut undo_steps)?);
     }
     // Positions in the log give one order for all directories.
-    sort(&mut all, OrderedChange::is_before);
-    let mut undo_steps = KVVec::with_capacity(all.len(), GFP_KERNEL_ACCOUNT)?;
-    let mut lines = Lines::new(journal)?;
-    for changed in &all {
-        let origin = StepOrigin {
-            journal,
-            seq: changed.cause,
-            directory: changed.directory,
-        };
-        origin.push(
-            &lines.read(changed.at)?,
-            changed.at,
-            changed.direction,
-            &mut undo_steps,
-        )?;
-    }
+    sort(&mut undo_steps, UndoStep::is_before);
     Ok(OrderedSteps { undo_steps, oldest })
 }
 
-impl OrderedChange {
-    /// Reverted operations come first, the newest first; then redone ones, the oldest first.
-    fn is_before(&self, other: &Self) -> bool {
-        match (self.direction, other.direction) {
-            // The newest first: then each older operation finds its names free again.
-            (Direction::Undo, Direction::Undo) => self.at > other.at,
-            (Direction::Redo, Direction::Redo) => self.at < other.at,
-            (direction, _) => direction == Direction::Undo,
-        }
-    }
-}
-
-/// Adds the changes of one directory. Returns the oldest segment that was read.
+/// Adds the steps of one directory. Returns the oldest segment that was read.
 #[inline(never)]
 fn add(
     journal: &Journal,
     place: &DirectoryTargets<'_>,
     first: u64,
-    all: &mut KVVec<OrderedChange>,
+    undo_steps: &mut KVVec<UndoStep>,
 ) -> Outcome<u64> {
     let mut search = ChainSearch::new(journal, place.object, place.head, first)?;
     if let Some((back, cause)) = place.jump {
@@ -201,18 +174,17 @@ fn add(
                 if !is_on_names(line) {
                     continue;
                 }
-                let (cause, directory) = (effect.why.cause, place.directory);
+                let cause = effect.why.cause;
                 // A revert with `no_redo` has deleted the victim.
                 if effect.why.is_lost {
                     return Err(Refusal::new(Reason::Lost, cause));
                 }
-                let changed = OrderedChange {
-                    at: *at,
-                    direction,
-                    directory,
-                    cause,
+                let origin = StepOrigin {
+                    journal,
+                    seq: cause,
+                    directory: place.directory,
                 };
-                all.push(changed, GFP_KERNEL_ACCOUNT)?;
+                origin.push(line, *at, direction, undo_steps)?;
             }
         }
     }

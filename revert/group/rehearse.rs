@@ -9,13 +9,13 @@
 
 use super::{
     objects::{DirectoryCache, OpenDirectory},
+    order::OrderedSteps,
     rehearsed::{NameKey, RehearsedObject},
     ConflictSink, GroupRevert, Outcome,
 };
 use crate::{
     history::admission::SpacePurpose,
     log::{
-        line::Op,
         plan::{Directory, NameStep, Victim},
         types::ObjectId,
     },
@@ -62,18 +62,20 @@ pub(super) struct RehearsalResult {
     pub(super) inodes: KVVec<ARef<UpperInode>>,
     /// Whether a directory changes its parent.
     pub(super) moves_directories: bool,
+    /// The steps that were rehearsed.
+    pub(super) steps: OrderedSteps,
 }
 
 impl GroupRevert<'_> {
     /// Rehearses all steps on names, and reports the conflicts.
     #[inline(never)]
     pub(super) fn rehearse(&self, conflicts: ConflictSink<'_>) -> Outcome<RehearsalResult> {
-        let undo_steps = match self.steps() {
+        let steps = match self.steps() {
             Err(refusal) if refusal.seq != 0 => {
                 conflicts(refusal.seq, refusal)?;
                 return Ok(RehearsalResult::default());
             }
-            steps => steps?.undo_steps,
+            steps => steps?,
         };
         let mut rehearsal = StepRehearsal {
             group: self,
@@ -85,7 +87,7 @@ impl GroupRevert<'_> {
             moves_directories: false,
         };
         let mut lines = Lines::new(self.context.journal)?;
-        for undo_step in &undo_steps {
+        for undo_step in &steps.undo_steps {
             self.context.breathe()?;
             if let Err(refusal) = rehearsal.step(&mut lines, undo_step) {
                 // The first failed step ends the rehearsal: later ones may depend on it.
@@ -107,6 +109,7 @@ impl GroupRevert<'_> {
             non_empty: rehearsal.non_empty,
             inodes,
             moves_directories: rehearsal.moves_directories,
+            steps,
         })
     }
 }
@@ -132,7 +135,7 @@ impl<'a> StepRehearsal<'a> {
     /// Rehearses one step.
     #[inline(never)]
     fn step(&mut self, lines: &mut Lines<'_>, undo_step: &UndoStep) -> Outcome {
-        let made = self.is_made_here(lines, undo_step)?;
+        let made = undo_step.is_of_mkdir.then_some(undo_step.seq);
         let object = self.group.member_object(undo_step.directory)?;
         let dir = self.dirs.open(object)?;
         self.may_change_names(&dir)?;
@@ -204,17 +207,6 @@ impl<'a> StepRehearsal<'a> {
             }
             NameStep::Remove { .. } | NameStep::Restore { .. } => Err(EIO.into()),
         }
-    }
-
-    /// Number of the operation, if the step reverts the creation of a directory by the request
-    /// itself.
-    #[inline(never)]
-    fn is_made_here(&self, lines: &mut Lines<'_>, undo_step: &UndoStep) -> Outcome<Option<u64>> {
-        let line = lines.read(undo_step.at)?;
-        let is_it = undo_step.direction == Direction::Undo
-            && line.op == Op::Mkdir
-            && line.seq == undo_step.seq;
-        Ok(is_it.then_some(line.seq))
     }
 
     /// The other directory of a rename.
