@@ -110,15 +110,18 @@ struct GroupAction<'t> {
 }
 
 impl GroupAction<'_> {
-    /// Whether an actor is in this group. The kernel reuses numbers, so leaders are compared; the leader may
-    /// have ended before some of the members changed anything.
-    fn has(&self, actor: &Actor) -> bool {
+    /// Whether the actor of an older operation is in this group. The kernel reuses numbers, so leaders are
+    /// compared; the leader may have ended before some of the members changed anything. A group does not exist
+    /// before its leader.
+    fn has(&self, older: &Entry) -> bool {
         let leader = |actor: &Actor| actor.group.as_ref().and_then(|group| group.leader);
-        let is_same = match (leader(&self.oldest.actor), leader(actor)) {
+        let (own, actor) = (&self.oldest.actor, &older.actor);
+        let is_same = match (leader(own), leader(actor)) {
             (Some(one), Some(other)) => one == other,
+            (Some(one), None) => nanoseconds(one.start) - nanoseconds(older.time) <= 2 * DISORDER,
             _ => true,
         };
-        is_same && self.oldest.actor.sid == actor.sid && self.oldest.actor.uid == actor.uid
+        is_same && own.sid == actor.sid && own.uid == actor.uid
     }
 
     /// Whether no pause lies between an older operation and the action.
@@ -200,7 +203,7 @@ impl<'t> OpenActions<'t> {
         };
         let open = self.of_process_group.get(&group.pgid)?;
         let may_join = open.has_members || !entry.actor.leads();
-        (may_join && open.has(&entry.actor) && open.is_continued(entry)).then_some(open.action)
+        (may_join && open.has(entry) && open.is_continued(entry)).then_some(open.action)
     }
 
     /// The action of the next operation by the same process, if that is logctl: it takes operations back first,
@@ -326,11 +329,28 @@ pub fn is_settled(timeline: &Timeline, action: &Action) -> bool {
         true => SAVED,
         false => JOINED + DISORDER,
     };
+    let birth = birth(timeline, action).filter(|_| !is_merge);
+    let is_before = birth.is_some_and(|birth| nanoseconds(end.time) + 3 * DISORDER < birth);
     // A line whose process is not known yet may join this action, or this action its.
     let newest = nanoseconds(action.newest(timeline).time);
-    let is_known = begin
-        .is_some_and(|begin| !timeline.has_unattributed(begin - most, newest + RUNNING + most));
-    !is_open && gap >= most && is_known
+    let oldest = match (birth, begin) {
+        (Some(birth), _) if is_before => Some(birth - DISORDER),
+        (_, begin) => begin.map(|begin| begin - most),
+    };
+    let is_known =
+        oldest.is_some_and(|oldest| !timeline.has_unattributed(oldest, newest + RUNNING + most));
+    !is_open && (gap >= most || is_before) && is_known
+}
+
+/// The earliest time at which a process of the action, or the leader of one's group, was started, in nanoseconds:
+/// no older operation is by one of them, or by another process of these groups. `None`: not known of all.
+fn birth(timeline: &Timeline, action: &Action) -> Option<i128> {
+    let starts = action.operations(timeline).map(|entry| {
+        let leader = entry.actor.group.as_ref()?.leader?;
+        let process = entry.actor.process?;
+        Some(nanoseconds(leader.start.min(process.start)))
+    });
+    starts.min()?
 }
 
 /// Whether the action put a file in another one's place that it did not make, as far as it was read: older

@@ -189,6 +189,11 @@ impl Entry {
         self.text = text;
     }
 
+    /// The position of the object's previous line.
+    pub fn previous(&self) -> Option<Pos> {
+        self.prev
+    }
+
     /// All fields of the line, without corrections.
     pub fn line(&self) -> Line<'_> {
         // `take_in()` has parsed the line.

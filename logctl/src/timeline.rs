@@ -356,13 +356,32 @@ impl Timeline {
     /// The operations that a revert itself took back, the newest first.
     pub fn reverted_operations(&self, revert: usize) -> Vec<usize> {
         self.listed_operations(revert).unwrap_or_else(|| {
-            let object = self.entries[revert].object;
-            let older = revert + 1..self.entries.len();
-            let own: Vec<usize> = older
-                .filter(|index| self.entries[*index].object == object)
-                .collect();
+            let own = self.older_of_object(revert);
             self.walked_operations(revert, &own)
         })
+    }
+
+    /// The older lines of an entry's object that were read, the newest first.
+    fn older_of_object(&self, index: usize) -> Vec<usize> {
+        let entry = &self.entries[index];
+        if self.is_partial {
+            // The user may not read some lines of the chain.
+            let older = index + 1..self.entries.len();
+            let is_own = |older: &usize| self.entries[*older].object == entry.object;
+            return older.filter(is_own).collect();
+        }
+        let mut own = Vec::new();
+        let (mut at, mut next) = (entry.at, entry.previous());
+        // Positions fall along a chain, unless the history is forged.
+        while let Some(previous) = next.filter(|previous| *previous < at) {
+            let index = self.entries.partition_point(|entry| entry.at > previous);
+            let Some(older) = self.entries.get(index).filter(|found| found.at == previous) else {
+                break;
+            };
+            own.push(index);
+            (at, next) = (previous, older.previous());
+        }
+        own
     }
 
     /// Those that lines of the revert list; `None`: they list none, but the end of a walk.

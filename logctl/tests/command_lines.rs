@@ -9,7 +9,7 @@ mod created;
 mod mount;
 
 use created::{create, process, taken};
-use mount::{run, Files, Kernel};
+use mount::{run, Files, Kernel, BEGINNING};
 
 /// The rows of the log, the newest first, without the head.
 fn log(kernel: &mut Kernel) -> Vec<String> {
@@ -236,4 +236,26 @@ fn a_temporary_name_hides_no_change() {
         rows[0].contains("~1 file") && !rows[0].contains("dir"),
         "{rows:?}"
     );
+}
+
+/// Two hundred commands each second: a screen of the log costs its own lines, and not those of two seconds.
+#[test]
+fn commands_without_pauses_are_read_no_further_than_their_groups_reach() {
+    let mut kernel = Kernel::new();
+    for command in 0..4000 {
+        let (second, milliseconds) = (10 + i64::from(command) / 200, command % 200 * 5);
+        kernel.milliseconds = milliseconds;
+        let pid = 1000 + command;
+        let process = format!("{pid}@{}.{milliseconds:03}", BEGINNING + second);
+        let who = format!("ppid=40 sid=40 pgid={pid} comm=touch args=touch");
+        create(&mut kernel, second, &format!("f{command}"), &process, &who);
+    }
+    let (code, said, complaint) = run(&mut kernel, &Files::of(&[]), "log -n 3");
+    assert_eq!(code, 0, "{complaint}");
+    assert_eq!(
+        said.lines().filter(|row| row.contains("touch")).count(),
+        3,
+        "{said}"
+    );
+    assert!(kernel.read < 300, "{} lines", kernel.read);
 }

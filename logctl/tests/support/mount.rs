@@ -45,6 +45,8 @@ pub struct Kernel {
     places: BTreeMap<u64, (u64, u64)>,
     /// The newest number.
     pub seq: u64,
+    /// The milliseconds of the next lines' times.
+    pub milliseconds: u32,
     /// Operations that cannot be taken back: the conflict, and the reason.
     pub conflicts: HashMap<u64, (u64, Reason)>,
     /// Objects that are gone and never had a name.
@@ -101,8 +103,10 @@ impl Kernel {
         if !keys.is_empty() {
             keys.insert(0, ' ');
         }
-        let text =
-            format!("{time}.000000000 {head} seq={seq} obj={object}{prev}{keys} sum=00000000\n");
+        let fraction = self.milliseconds;
+        let text = format!(
+            "{time}.{fraction:03}000000 {head} seq={seq} obj={object}{prev}{keys} sum=00000000\n"
+        );
         Line::parse(text.as_bytes(), None).unwrap_or_else(|e| panic!("{e:?}: {text}"));
         lines.push((offset, text));
         self.last
