@@ -4,7 +4,7 @@
 
 read-history.py HISTORY FILE [INODE]         list the operations on FILE, oldest first
 read-history.py HISTORY FILE [INODE] @SEQ    write FILE's content before operation SEQ to stdout
-FILE: the present file, a removed file's entry, or a copy of one: then with the original's INODE."""
+FILE: the present file, a removed file's entry in orphans/, or a copy of either with the original's INODE."""
 import os, struct, sys
 
 CONTENT = "write copy clone truncate mmap punch zero allocate collapse insert revert redo".split()
@@ -20,7 +20,7 @@ def crc32c(data, before=0):
     return state ^ 0xFFFFFFFF
 
 def lines(history):
-    """All lines by their positions, oldest first: the five fields and the keys of each."""
+    """All lines with their positions, oldest first: the five fields and the keys of each line."""
     head = dict(word.split("=") for word in open(f"{history}/format").read().split()[1:])
     assert head["version"] == "1", "this reader knows version 1 only"
     for segment, name in sorted((int(name[:-4]), name) for name in os.listdir(f"{history}/log")):
@@ -35,8 +35,8 @@ def lines(history):
             offset += len(raw)
 
 def take_back(history, line, data):
-    """Takes one operation back: first the payload, then the size."""
-    assert line["undo"] != "lost", f"what operation {line['seq']} replaced was not saved"
+    """Takes one operation back: first restores the payload, then the size."""
+    assert line["undo"] != "lost", f"the old state of operation {line['seq']} was not saved"
     if line["undo"] != "none":
         segment, offset, length = map(int, line["undo"].replace("+", ":").split(":"))
         with open(f"{history}/undo/{segment:08}.dat", "rb") as file:
