@@ -24,6 +24,17 @@ pub fn normalize(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString>
     count_actions(verb_first(arguments.into_iter().collect()))
 }
 
+/// Without any argument, in a directory of a mount: the mount's status and its newest actions.
+pub fn or_overview(
+    mut arguments: Vec<OsString>,
+    is_on_mount: impl FnOnce() -> bool,
+) -> Vec<OsString> {
+    if arguments.len() == 1 && is_on_mount() {
+        arguments.extend(["status", "-n", "3"].map(OsString::from));
+    }
+    arguments
+}
+
 /// Rewrites `FILE VERB` to `VERB FILE`.
 fn verb_first(mut arguments: Vec<OsString>) -> Vec<OsString> {
     let Some(at) = first_word(&arguments) else {

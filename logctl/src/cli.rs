@@ -31,7 +31,7 @@ pub use options::{DiffOptions, Options, RunOptions, Selection};
     override_usage = "logctl [OPTIONS] COMMAND …\n       logctl [OPTIONS] FILE COMMAND …",
     after_help = "`logctl FILE readlog`, `logctl FILE revert` and so on mean the same as with the command first.\n\nExit codes: 0 done, 1 failed and nothing changed, 2 usage, 3 done in part, 4 refused: later \
         operations are in the way, or the \
-        content is not what the log says, 5 refused: a question has no terminal to be asked on, 10 not on \
+        content differs from the log's, 5 refused: a question has no terminal to be asked on, 10 not on \
         a LoggerFS mount, 11 busy, 125 logctl failed in `run`, 130 interrupted."
 )]
 pub struct Cli {
@@ -147,14 +147,14 @@ pub enum Command {
         word: bool,
     },
 
-    /// Give the present place of the history a name, by which all commands know it: as a point (`--to NAME`,
+    /// Give the present place of the history a name that all commands accept: as a point (`--to NAME`,
     /// `--since NAME`), and in ranges (`NAME..`).
     Mark {
         /// A letter first, then also digits and - _ . +; at most 64 bytes, no number or time. A name may be given
         /// again: then the newest one is meant.
         name: String,
 
-        /// What it is about, in one line.
+        /// A description, in one line.
         #[arg(short = 'M', long, value_name = "MESSAGE")]
         message: Option<String>,
     },
@@ -165,8 +165,8 @@ pub enum Command {
     /// Run a command, report its changes, and ask whether to keep them. The exit code is the command's, or
     /// 125 if logctl fails.
     Run {
-        /// A name for what the command does with all that it starts: `undo`, `redo`, `revert`, `show`, `log` and
-        /// `diff` know the run by it.
+        /// A name for the operations of the command and of all that it starts: `undo`, `redo`, `revert`, `show`,
+        /// `log` and `diff` accept the name.
         #[arg(long, value_name = "NAME")]
         name: Option<String>,
 
@@ -368,10 +368,14 @@ pub enum Command {
     /// unmounted, a process serves it in the background, and the mount itself is busy.
     MountPast(MountPast),
 
-    /// Show the state of a file and of the history of its mount.
+    /// Show the history of the mount: how far back it goes, its space, and when that is full. Of a file, also its
+    /// own state. `logctl` alone, in a directory of a mount, is `logctl status -n 3`.
     Status {
-        /// The file, on a LoggerFS mount.
-        file: PathBuf,
+        /// The file, on a LoggerFS mount. [default: the mount]
+        file: Option<PathBuf>,
+        /// Of the mount: also the newest N actions.
+        #[arg(short = 'n', value_name = "N", conflicts_with = "file")]
+        limit: Option<usize>,
     },
 
     /// Check the module, the mounts, their histories and the installation: a line for each check, with the next
@@ -393,7 +397,7 @@ pub enum Command {
         shell: Shell,
     },
 
-    /// Print the description of what --json writes, as a JSON Schema.
+    /// Print the description of the output of --json, as a JSON Schema.
     Schema,
 
     /// Print the values that the scripts of `completions` ask for.

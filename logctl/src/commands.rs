@@ -18,6 +18,7 @@ mod mark;
 mod merge;
 pub mod mount_past;
 mod names;
+mod overview;
 mod point;
 mod readlog;
 mod redo;
@@ -177,7 +178,8 @@ pub fn is_on_mount(command: &Command) -> bool {
             let any = !selection.is_empty() || selection.ops || *partial || *merge || is_plan;
             any || files.is_empty() || files.iter().any(named)
         }
-        Command::Readlog { .. } | Command::Status { .. } => false,
+        Command::Status { file, .. } => file.is_none(),
+        Command::Readlog { .. } => false,
         _ => true,
     }
 }
@@ -394,7 +396,8 @@ pub fn execute_on_mount(
         Command::CompleteValues(options) => complete_values::run(context, options, output),
         Command::Completions { .. } | Command::Doctor | Command::Config { .. } => Ok(()),
         Command::Schema => Ok(()),
-        Command::Readlog { .. } | Command::Status { .. } | Command::Run { .. } => Ok(()),
+        Command::Status { limit, .. } => overview::run(context, *limit, output),
+        Command::Readlog { .. } | Command::Run { .. } => Ok(()),
     }
 }
 

@@ -288,18 +288,20 @@ fn state(status: &Status) -> Check {
 
 /// The oldest operation that is recorded.
 #[derive(Clone, Copy, Debug)]
-struct Oldest {
-    seq: u64,
-    time: Time,
+pub struct Oldest {
+    /// Its number.
+    pub seq: u64,
+    /// Its time.
+    pub time: Time,
     /// Whether older ones were dropped.
-    is_trimmed: bool,
+    pub is_trimmed: bool,
 }
 
 /// So many segments are looked at.
 const SEGMENTS: usize = 100_000;
 
 /// Goes back from segment to segment, of each of which only the first lines are read.
-fn oldest(object: &mut dyn Object) -> Result<Option<Oldest>, Errno> {
+pub fn oldest(object: &mut dyn Object) -> Result<Option<Oldest>, Errno> {
     let (mut found, mut segment) = (None, 0);
     for _ in 0..SEGMENTS {
         let mut request = ReadHistory {
@@ -365,7 +367,7 @@ const ENOUGH: i64 = 6 * 3600;
 const DAY: i64 = 86_400;
 
 /// How the history grows, and when it is as large as it may be.
-fn growth(status: &Status, oldest: &Oldest, now: i64, space: Option<&StatVfs>) -> Check {
+pub fn growth(status: &Status, oldest: &Oldest, now: i64, space: Option<&StatVfs>) -> Check {
     let used = status
         .log_bytes
         .saturating_add(status.undo_bytes)
@@ -412,7 +414,7 @@ fn growth(status: &Status, oldest: &Oldest, now: i64, space: Option<&StatVfs>) -
 }
 
 /// A span of time in one unit.
-fn span(seconds: i64) -> String {
+pub fn span(seconds: i64) -> String {
     match seconds {
         ..120 => format!("{} s", seconds.max(0)),
         120..7200 => format!("{} min", seconds / 60),

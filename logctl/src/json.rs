@@ -175,12 +175,15 @@ pub fn status(path: &Path, status: &Status) -> Value {
         .put("live", status.live)
         .put("live_is_bound", status.live >= Status::MAX_LIVE)
         .put_known("last_op", Some(status.last_seq).filter(|seq| *seq != 0));
-    // Numbers about the whole history; null: they are shown to administrators only.
+    object.put("history", mount_history(status));
+    object.into_value()
+}
+
+/// The history of a mount. Numbers about the whole of it; null: they are shown to administrators only.
+pub fn mount_history(status: &Status) -> Value {
     let is_of_others = status.mount_flags & Status::MOUNT_OF_OTHERS != 0;
     let whole = |number: u64| Some(number).filter(|_| !is_of_others);
-    object.put(
-        "history",
-        json!({
+    json!({
             "uuid": uuid(&status.uuid),
             "format": status.format,
             "on": status.mount_flags & Status::MOUNT_HISTORY != 0,
@@ -197,9 +200,7 @@ pub fn status(path: &Path, status: &Status) -> Value {
             "on_full": on_full(status),
             "on_error": on_error(status),
             "commit_seconds": status.commit_seconds,
-        }),
-    );
-    object.into_value()
+    })
 }
 
 /// An error, and the exit code of the command.

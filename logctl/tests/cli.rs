@@ -120,7 +120,13 @@ fn both_forms_mean_the_same() {
     };
     assert_eq!(cli("f readlog").command, readlog);
     let cli = cli("f status --json --color never");
-    assert_eq!(cli.command, Command::Status { file: "f".into() });
+    assert_eq!(
+        cli.command,
+        Command::Status {
+            file: Some("f".into()),
+            limit: None
+        }
+    );
     assert!(cli.json == Some(1) && cli.color == Color::Never);
 }
 

@@ -57,11 +57,11 @@ impl Command {
     pub fn files(&self) -> &[PathBuf] {
         match self {
             Self::Readlog { file, .. }
-            | Self::Status { file }
             | Self::Cat { file, .. }
             | Self::Versions { file, .. }
             | Self::Blame { file, .. } => core::slice::from_ref(file),
             Self::Deleted { dir, .. } => dir.as_slice(),
+            Self::Status { file, .. } => file.as_slice(),
             // The first word may be a point.
             Self::Diff { words, .. } => match words.first() {
                 Some(first) if !first.exists() => &words[1..],

@@ -280,7 +280,8 @@ pub fn warn_uncertain(
         return Ok(());
     }
     let processes = count(uncertain.len(), "process", "processes");
-    output.say(format_args!("{processes} may belong to the tree and {fate}: it is not known what started them, since their \
+    output.say(format_args!(
+        "{processes} may belong to the tree and {fate}: their origin is not known, since their \
          parents left no line."
     ));
     for (known, seq) in uncertain.iter().take(LISTED_UNCERTAIN) {

@@ -71,7 +71,7 @@ pub fn run(
     }
     if options.allow_other && context.me.is_some() {
         return Err(Error::Usage {
-            message: "--allow-other is for root: others would see what only you may see".into(),
+            message: "--allow-other is for root: others would see files only you may see".into(),
         });
     }
     let revision = Revision::parse(&options.point, &context.now);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! `schema`: the description of what `--json` writes.
+//! `schema`: the description of the output of `--json`.
 
 use serde_json::Value;
 

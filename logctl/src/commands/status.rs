@@ -74,12 +74,6 @@ fn history(status: &Status) -> Vec<(&'static str, String)> {
         bytes(status.undo_bytes),
         bytes(status.orphan_bytes)
     );
-    let policy = format!(
-        "on_full={}, on_error={}, commit={}",
-        on_full(status),
-        on_error(status),
-        status.commit_seconds
-    );
     let state = state.join(", ");
     let (state, space) = match (is_of_others, status.history_max) {
         (false, _) => (format!("{state}, last op {}", status.seq), space),
@@ -97,7 +91,7 @@ fn history(status: &Status) -> Vec<(&'static str, String)> {
         ("history", state),
         ("uuid", id),
         ("space", space),
-        ("policy", policy),
+        ("policy", policy(status)),
     ];
     if status.lost != 0 || status.errors != 0 {
         let (lost, errors) = (status.lost, status.errors);
@@ -105,6 +99,16 @@ fn history(status: &Status) -> Vec<(&'static str, String)> {
         rows.push(("trouble", text));
     }
     rows
+}
+
+/// The policies of the mount.
+pub fn policy(status: &Status) -> String {
+    format!(
+        "on_full={}, on_error={}, commit={}",
+        on_full(status),
+        on_error(status),
+        status.commit_seconds
+    )
 }
 
 /// A number of bytes for people.

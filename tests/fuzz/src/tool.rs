@@ -393,7 +393,8 @@ fn command(u: &mut Unstructured<'_>, path: &Path) -> Result<Command> {
             out: None,
         },
         _ => Command::Status {
-            file: path.to_path_buf(),
+            file: u.arbitrary::<bool>()?.then(|| path.to_path_buf()),
+            limit: None,
         },
     })
 }

@@ -46,10 +46,12 @@ fn of_each_command(w: &mut Fixture) -> Outcome {
         chmod 600 h; sleep 2.1; sed -i s/one/uno/ h",
     )?;
     let mut seen = BTreeSet::new();
-    let lines: [(&str, i32, &[&str]); 50] = [
+    let lines: [(&str, i32, &[&str]); 52] = [
         ("readlog h", 0, &["op"]),
         ("readlog h --all", 0, &["op"]),
         ("status h", 0, &["status"]),
+        ("status", 0, &["mount_status"]),
+        ("status -n 2", 0, &["mount_status", "action"]),
         ("log", 0, &["action"]),
         ("log --ops", 0, &["op"]),
         ("log -p -n 1", 0, &["action", "process_part"]),
