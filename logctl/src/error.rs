@@ -14,7 +14,10 @@ use crate::system::System;
 use crate::uapi::Reason;
 use crate::versions::{advice, is_on_own_mount};
 
-/// What fails where no mark can be made.
+/// The action that fails if the disk is too slow for a revert, which keeps others from its files.
+const IN_TIME: &str = "revert in time";
+
+/// The action that fails where no mark can be made.
 pub const MARKING: &str = "make a mark in";
 
 /// Why a command failed.
@@ -177,6 +180,11 @@ impl Error {
         });
         match reason {
             // The errno of the journal is more precise.
+            Some(Reason::Io) if errno == Errno::BUSY => Self::System {
+                path: path.to_owned(),
+                doing: IN_TIME,
+                errno,
+            },
             None | Some(Reason::Io) => Self::from_errno(path, "revert", errno),
             Some(reason) => Self::Refused(Refusal {
                 path: path.to_owned(),
@@ -303,6 +311,12 @@ impl Error {
                 errno: Errno::ACCESS | Errno::PERM,
                 ..
             } => Some("a mark is made in a directory that you own or may write to.".into()),
+            // A conflict, or a process in the way, has a reason of its own.
+            Self::System { doing: IN_TIME, .. } => Some(
+                "the disk did not write the history within five seconds, or a name is a mount point; `sync` \
+                 waits for the disk, then try again."
+                    .into(),
+            ),
             Self::System { errno, .. } => match *errno {
                 Errno::BUSY | Errno::TXTBSY | Errno::AGAIN => {
                     Some("the file is in use; try again when it is not.".into())

@@ -8,6 +8,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use crate::actions::is_on_names;
 use crate::quote::decoded;
 use crate::timeline::Timeline;
 use loggerfs_log::line::{Line, Op};
@@ -114,11 +115,12 @@ impl Paths {
             present: HashMap::new(),
             root: tree.root(),
         };
-        for index in live {
-            paths.note_last(&timeline.entries[*index].brief());
-        }
+        let live = live.iter().map(|index| &timeline.entries[*index]);
         // Undone operations name objects, too.
-        for entry in &timeline.entries {
+        for entry in live
+            .chain(&timeline.entries)
+            .filter(|entry| is_on_names(entry.op))
+        {
             paths.note_last(&entry.brief());
         }
         paths.names.clone_from(&paths.last);
@@ -135,12 +137,14 @@ impl Paths {
             present: HashMap::new(),
             root: tree.root(),
         };
-        for index in then {
-            paths.note_last(&timeline.entries[*index].brief());
+        let then = then.iter().map(|index| &timeline.entries[*index]);
+        for entry in then.filter(|entry| is_on_names(entry.op)) {
+            paths.note_last(&entry.brief());
         }
         // The first name in a newer line gives the place at that time.
         let since = timeline.entries.partition_point(|entry| entry.seq > cut);
-        for entry in timeline.entries[..since].iter().rev() {
+        let newer = timeline.entries[..since].iter().rev();
+        for entry in newer.filter(|entry| is_on_names(entry.op)) {
             paths.note_first(&entry.brief());
         }
         paths.names.clone_from(&paths.last);
@@ -162,7 +166,9 @@ impl Paths {
     /// Notes the names that objects had before a line, unless that is known.
     fn note_first(&mut self, line: &Line<'_>) {
         for (dir, name, node) in names_before(line) {
-            self.last.entry(node).or_insert((dir, name.to_vec()));
+            self.last
+                .entry(node)
+                .or_insert_with(|| (dir, name.to_vec()));
         }
     }
 
@@ -175,7 +181,9 @@ impl Paths {
         let other = line.parent.unwrap_or(dir);
         let mut note = |node: Option<ObjectId>, dir, name: Option<&[u8]>| {
             if let (Some(node), Some(name)) = (node, name) {
-                self.last.entry(node).or_insert((dir, name.to_vec()));
+                self.last
+                    .entry(node)
+                    .or_insert_with(|| (dir, name.to_vec()));
             }
         };
         match line.op {
@@ -187,7 +195,7 @@ impl Paths {
                 note(line.node, other, line.to);
                 note(line.over, dir, line.name);
             }
-            op if crate::actions::is_on_names(op) => note(line.node, dir, line.name),
+            op if is_on_names(op) => note(line.node, dir, line.name),
             _ => {}
         }
     }
@@ -209,7 +217,7 @@ impl Paths {
         let mut wanted = HashSet::new();
         for (index, entry) in timeline.entries.iter().enumerate() {
             // A name leads to its directory.
-            if !crate::actions::is_on_names(entry.op) && !is_shown(index) {
+            if !is_on_names(entry.op) && !is_shown(index) {
                 continue;
             }
             let line = entry.brief();
@@ -230,7 +238,7 @@ impl Paths {
         let Some(object) = line.obj else {
             return Place::default();
         };
-        let Some(name) = line.name.filter(|_| crate::actions::is_on_names(line.op)) else {
+        let Some(name) = line.name.filter(|_| is_on_names(line.op)) else {
             return Place {
                 path: self.path(object, &self.names),
                 to: None,

@@ -453,6 +453,18 @@ fn error_numbers_alone_say_enough() {
         assert_eq!(exit, code, "{errno:?}");
         assert!(messages.contains(words), "{messages}");
     }
+    // The journal was not durable in time.
+    let mut fake = Fake::new();
+    fake.refuse = Some((Errno::BUSY, Reason::Io.code(), 0));
+    let (exit, _, messages) = run(&mut fake, "f revert");
+    assert_eq!(exit, 11);
+    for words in [
+        "cannot revert in time",
+        "the disk did not write",
+        "nothing was changed",
+    ] {
+        assert!(messages.contains(words), "no {words}: {messages}");
+    }
 }
 
 #[test]
