@@ -3,8 +3,10 @@
 //! Requests that take back operations of several objects, and their lines in the log.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
+use std::os::fd::AsRawFd;
+use std::path::Path;
 
 use rustix::io::Errno;
 
@@ -19,6 +21,9 @@ const REVERT_GROUP: u64 = (3 << 30) | (88 << 16) | ((b'L' as u64) << 8) | 5;
 const FORCE: u32 = 1;
 const WALK: u32 = 4;
 const REDO: u32 = 8;
+
+/// The reason of a refusal: an object was not found.
+const GONE: u32 = 15;
 
 /// A buffer for pieces of the history.
 const ROOM: usize = 64 * 1024;
@@ -124,19 +129,49 @@ fn request(root: &File, numbers: &[u64], flags: u32) -> Outcome<io::Result<u64>>
             list.extend(word.to_ne_bytes());
         }
     }
+    let answer = ask(root, numbers.as_slice(), &mut list, flags);
+    match answer {
+        // The kernel finds an object by a name in its memory, or in a directory of the object's lines. logctl,
+        // too, looks all names up and asks again.
+        Err((_, GONE)) => {
+            look_all_up(&Path::new("/proc/self/fd").join(root.as_raw_fd().to_string()))?;
+            Ok(ask(root, &numbers, &mut list, flags).map_err(|(error, _)| error))
+        }
+        answer => Ok(answer.map_err(|(error, _)| error)),
+    }
+}
+
+/// Looks up every name below a directory.
+fn look_all_up(directory: &Path) -> Outcome {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.metadata()?.is_dir() {
+            look_all_up(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Asks once: the group's number, or the error and the reason.
+fn ask(root: &File, numbers: &[u64], list: &mut [u8], flags: u32) -> Result<u64, (io::Error, u32)> {
     let mut bytes = [0u8; 88];
     bytes[0..4].copy_from_slice(&1u32.to_ne_bytes());
     bytes[4..8].copy_from_slice(&flags.to_ne_bytes());
-    bytes[8..16].copy_from_slice(&sys::address(&mut list).to_ne_bytes());
+    bytes[8..16].copy_from_slice(&sys::address(list).to_ne_bytes());
     bytes[16..24].copy_from_slice(&(numbers.len() as u64).to_ne_bytes());
     let done = sys::ioctl_bytes(root, REVERT_GROUP, &mut bytes);
     let word = |at: usize| bytes[at..at + 8].try_into().map_or(0, u64::from_ne_bytes);
-    Ok(done.map(|_| word(64)).map_err(|error| {
-        let said = format!("{error}: {numbers:?}, {} in the way", word(80));
+    done.map(|_| word(64)).map_err(|error| {
+        // CAST: The reason is the lower half.
+        let reason = word(72) as u32;
+        let said = format!(
+            "{error}: {numbers:?}, reason {reason}, {} in the way",
+            word(80)
+        );
         // The mark has only the number; this is for a reader of the output.
         println!("a group was refused: {said}");
-        error
-    }))
+        (error, reason)
+    })
 }
 
 /// How a group ended.
